@@ -1,0 +1,232 @@
+"""RF-DETR as a supernet: one set of weights, every sub-network chosen at the call.
+
+Source: Figure 2 and Section 3 of the paper. `model(images, arch)` runs one sub-network; `model.subnet(arch)` copies
+it out as a plain module. Nothing is remembered between calls.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from rfdetr.arch import Arch, ArchError
+from rfdetr.model.backbone import Backbone
+from rfdetr.model.config import ModelConfig, preset_config
+from rfdetr.model.decoder import MLP, Decoder, decode_boxes
+from rfdetr.model.flex import resize_kernel, resize_positions
+from rfdetr.model.outputs import Output, Prediction
+from rfdetr.model.projector import Projector
+from rfdetr.model.queries import QuerySelection
+from rfdetr.model.segmentation import MaskHead
+
+if TYPE_CHECKING:
+    from rfdetr.model.predict import Detections
+
+PRIOR = 0.01  # initial probability of every class (focal prior)
+
+
+class RFDETR(nn.Module):
+    """The detector and segmenter, all sub-networks in one. Arguments: the fields of `ModelConfig`.
+
+    With `decoder_layers=0` there is no decoder and the encoder's proposals are the prediction.
+    """
+
+    def __init__(self, num_classes: int = 91, **sizes: Any) -> None:
+        super().__init__()
+        config = ModelConfig.from_dict({"num_classes": num_classes, **sizes})
+        self.config = config
+        self.backbone = Backbone(
+            config.embed_dim,
+            config.depth,
+            config.heads,
+            config.feature_layers,
+            config.base_patch,
+            config.position_grid,
+            config.mlp_ratio,
+            config.layer_scale,
+        )
+        dim = config.hidden_dim
+        self.projector = Projector(len(config.feature_layers) * config.embed_dim, dim)
+        self.selection = QuerySelection(dim, config.num_classes, config.queries, config.groups)
+        self.mask_head = MaskHead(dim, config.decoder_layers) if config.segmentation else None
+        if config.decoder_layers:
+            self.decoder = Decoder(
+                config.decoder_layers,
+                dim,
+                config.self_heads,
+                config.cross_heads,
+                config.points,
+                config.ffn_dim,
+            )
+            self.query_features = nn.Parameter(torch.randn(config.groups, config.queries, dim))
+            self.reference_deltas = nn.Parameter(torch.zeros(config.groups, config.queries, 4))
+            self.class_head = nn.Linear(dim, config.num_classes)
+            self.box_head = MLP(dim, dim, dim, 4)
+            nn.init.zeros_(self.box_head.layers[-1].weight)
+            nn.init.zeros_(self.box_head.layers[-1].bias)
+        self.reset_class_heads()
+
+    def reset_class_heads(self) -> None:
+        """Fresh class layers whose initial probability is the focal prior (0.01) for every class."""
+        bias = -math.log((1 - PRIOR) / PRIOR)
+        heads: list[Any] = [
+            self.selection.classes,
+            *([self.class_head] if self.config.decoder_layers else []),
+        ]
+        for head in heads:
+            for weight in head.weight if head.weight.dim() == 3 else [head.weight]:
+                nn.init.xavier_uniform_(weight)
+            nn.init.constant_(head.bias, bias)
+
+    def resolve(self, arch: Arch | None) -> Arch:
+        """The architecture of a call: `arch`, or the default one. Raises ArchError if there is none or it does not fit."""
+        arch = arch or self.config.default_arch
+        if arch is None:
+            raise ArchError("this network has no default architecture; pass one: model(images, Arch(...))")
+        self.config.check(arch)
+        return arch
+
+    def encode(self, images: Tensor, arch: Arch) -> Tensor:
+        """Backbone and projector: images [B, 3, R, R] -> memory [B, n, n, hidden] (channels last).
+
+        Depends only on resolution, patch size and windows of `arch`.
+        """
+        if (
+            images.dim() != 4
+            or images.shape[1] != 3
+            or images.shape[2:] != (arch.resolution, arch.resolution)
+        ):
+            raise ValueError(
+                f"images of shape {tuple(images.shape)} do not fit {arch.id}: expected [B, 3, {arch.resolution}, "
+                f"{arch.resolution}]; rectangular images are resized to a square first (rfdetr.data.transforms.preprocess)"
+            )
+        return self.projector(self.backbone(images, arch)).permute(0, 2, 3, 1)
+
+    def decode(
+        self, memory: Tensor, resolution: int, depth: int, queries: int, every_layer: bool = True
+    ) -> Output:
+        """Query selection, decoder and heads on an encoded batch.
+
+        memory [B, n, n, hidden] from `encode`; resolution in px (for the size of the masks); depth 0..max;
+        queries per group. `every_layer` False: only the last layer is predicted (what a deployed network does).
+        """
+        groups = self.config.groups if self.training else 1
+        features, logits, boxes = self.selection(memory, queries, groups)
+        output = Output(Prediction(logits, boxes), memory.permute(0, 3, 1, 2))
+        mask_map = self.mask_head.resize(output.projector, resolution) if self.mask_head is not None else None
+        if mask_map is not None and self.mask_head is not None and (every_layer or depth == 0):
+            self.mask_head.add_masks(output.encoder, mask_map, features)
+        if depth == 0:
+            return output
+
+        kept = boxes.shape[1] // groups
+        batch = memory.shape[0]
+        deltas = self.reference_deltas[:groups, :kept].flatten(0, 1)
+        reference = decode_boxes(deltas.to(boxes.dtype), boxes.detach())
+        content = self.query_features[:groups, :kept].flatten(0, 1).expand(batch, -1, -1)
+        hidden = self.decoder(content, reference, memory, depth, groups)
+        predicted = hidden if every_layer else hidden[-1:]
+        stacked = torch.stack(predicted)
+        all_logits = self.class_head(stacked)
+        all_boxes = decode_boxes(self.box_head(stacked).to(reference.dtype), reference)
+        output.layers = [Prediction(*pair) for pair in zip(all_logits, all_boxes, strict=True)]
+        if mask_map is not None and self.mask_head is not None:
+            for index, block in enumerate(self.mask_head.blocks[:depth]):
+                mask_map = block(mask_map)
+                if every_layer or index == depth - 1:
+                    position = index if every_layer else 0
+                    self.mask_head.add_masks(
+                        output.layers[position], self.mask_head.pixel(mask_map), hidden[index]
+                    )
+        return output
+
+    def forward(self, images: Tensor, arch: Arch | None = None, every_layer: bool = True) -> Output:
+        """Predict with one sub-network.
+
+        images        [B, 3, R, R], normalised (rfdetr.data.transforms), R = arch.resolution
+        arch          the sub-network; None takes the default architecture
+        every_layer   predictions of all decoder layers and encoder masks (True), or of the last layer only
+
+        In training mode there are groups * queries predictions per image, group after group.
+        """
+        arch = self.resolve(arch)
+        memory = self.encode(images, arch)
+        return self.decode(memory, arch.resolution, arch.decoder_layers, arch.queries, every_layer)
+
+    def subnet(self, arch: Arch | None = None) -> "SubNet":
+        """One sub-network as a plain module with copied weights: resized kernel and positions, cut decoder, kept ranks.
+
+        `model.subnet(arch)(images)` equals `model(images, arch)`; this network is not touched.
+        """
+        return SubNet(self, self.resolve(arch))
+
+    def predict(
+        self, images: Any, arch: Arch | None = None, threshold: float = 0.5, **options: Any
+    ) -> "list[Detections]":
+        """Detect on paths, PIL images or arrays; see `rfdetr.model.predict.predict`."""
+        from rfdetr.model.predict import predict
+
+        return predict(self, images, arch, threshold, **options)
+
+
+class SubNet(nn.Module):
+    """One sub-network cut out of a supernet, for export, counting and timing. `sub(images)` takes no architecture."""
+
+    def __init__(self, supernet: RFDETR, arch: Arch) -> None:
+        super().__init__()
+        self.arch = arch
+        config = supernet.config.replace(
+            base_patch=arch.patch_size,
+            position_grid=arch.grid,
+            decoder_layers=arch.decoder_layers,
+            queries=arch.queries,
+            groups=1,
+            default_arch=arch,
+        )
+        with torch.device("meta"):
+            self.network = RFDETR(**config.to_dict())
+        source = supernet.state_dict()
+        cut = {
+            name: _cut(source[name], target.shape)
+            for name, target in self.network.state_dict().items()
+            if name not in _RESIZED
+        }
+        with torch.no_grad():
+            cut["backbone.patch_kernel"] = resize_kernel(source["backbone.patch_kernel"], arch.patch_size)
+            cut["backbone.positions"] = resize_positions(source["backbone.positions"], arch.grid)
+        copies = {name: tensor.detach().clone() for name, tensor in cut.items()}
+        self.network.load_state_dict(copies, assign=True)
+        self.eval()
+
+    @property
+    def config(self) -> ModelConfig:
+        """Sizes of this sub-network."""
+        return self.network.config
+
+    def forward(self, images: Tensor) -> Output:
+        """images [B, 3, R, R] -> Output with the last decoder layer only."""
+        return self.network(images, self.arch, every_layer=False)
+
+    def predict(self, images: Any, threshold: float = 0.5, **options: Any) -> "list[Detections]":
+        """Detect on paths, PIL images or arrays; see `rfdetr.model.predict.predict`."""
+        from rfdetr.model.predict import predict
+
+        return predict(self.network, images, self.arch, threshold, **options)
+
+
+_RESIZED = ("backbone.patch_kernel", "backbone.positions")
+
+
+def _cut(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """The first entries along every dimension: group 0, the first ranks."""
+    return tensor[tuple(slice(size) for size in shape)] if shape else tensor
+
+
+def build(name: str, num_classes: int | None = None, **overrides: Any) -> RFDETR:
+    """A published configuration with random weights; `overrides` are fields of `ModelConfig`.
+
+    name: a key of `rfdetr.PRESETS`, e.g. "nano" or "seg-medium".
+    """
+    return RFDETR(**preset_config(name, num_classes, **overrides).to_dict())
