@@ -135,7 +135,9 @@ def round_resolution(nominal: int, patch_size: int, windows: int) -> int:
     """
     unit = patch_size * windows
     if nominal < unit:
-        raise ArchError(f"resolution {nominal} is smaller than one window of patches, {patch_size} * {windows} = {unit} px")
+        raise ArchError(
+            f"resolution {nominal} is smaller than one window of patches, {patch_size} * {windows} = {unit} px"
+        )
     return nominal // unit * unit
 
 
@@ -196,14 +198,22 @@ class SearchSpace:
     def largest(self) -> Arch:
         """The most expensive corner of the grid."""
         return effective(
-            self.resolutions[-1], self.patch_sizes[0], self.windows[0], self.decoder_layers[-1], self.queries[-1]
+            self.resolutions[-1],
+            self.patch_sizes[0],
+            self.windows[0],
+            self.decoder_layers[-1],
+            self.queries[-1],
         )
 
     @property
     def smallest(self) -> Arch:
         """The cheapest corner of the grid."""
         return effective(
-            self.resolutions[0], self.patch_sizes[-1], self.windows[-1], self.decoder_layers[0], self.queries[0]
+            self.resolutions[0],
+            self.patch_sizes[-1],
+            self.windows[-1],
+            self.decoder_layers[0],
+            self.queries[0],
         )
 
 
@@ -270,7 +280,15 @@ class Preset:
         return self.published["latency_ms"]
 
 
-_NAMES = {"N": "nano", "S": "small", "M": "medium", "L": "large", "XL": "xlarge", "2XL": "2xlarge", "Max": "max"}
+_NAMES = {
+    "N": "nano",
+    "S": "small",
+    "M": "medium",
+    "L": "large",
+    "XL": "xlarge",
+    "2XL": "2xlarge",
+    "Max": "max",
+}
 _COLUMNS = ("params_m", "gflops", "latency_ms", "ap", "ap50", "ap75", "ap_s", "ap_m", "ap_l")
 
 

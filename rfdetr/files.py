@@ -43,7 +43,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def _user_error(error: OSError, path: Path) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"no space left to write {path}: free some space or choose another folder; the old file is kept")
+        return UserError(
+            f"no space left to write {path}: free some space or choose another folder; the old file is kept"
+        )
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return UserError(f"cannot write {path}: permission denied; choose a folder that you may write to")
     return error

@@ -14,11 +14,18 @@ from rfdetr.model.deformable import DeformableAttention
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU between them; `sizes` are the widths from input to output."""
+    """Linear layers with ReLU between them; `sizes` are the widths from input to output.
 
-    def __init__(self, *sizes: int) -> None:
+    `zero_last`: the last layer starts at zero, so that boxes start at their anchors.
+    """
+
+    def __init__(self, *sizes: int, zero_last: bool = False) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+        if zero_last:
+            nn.init.zeros_(layers[-1].weight)
+            nn.init.zeros_(layers[-1].bias)
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., sizes[0]] -> [..., sizes[-1]]."""

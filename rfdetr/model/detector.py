@@ -63,9 +63,7 @@ class RFDETR(nn.Module):
             self.query_features = nn.Parameter(torch.randn(config.groups, config.queries, dim))
             self.reference_deltas = nn.Parameter(torch.zeros(config.groups, config.queries, 4))
             self.class_head = nn.Linear(dim, config.num_classes)
-            self.box_head = MLP(dim, dim, dim, 4)
-            nn.init.zeros_(self.box_head.layers[-1].weight)
-            nn.init.zeros_(self.box_head.layers[-1].bias)
+            self.box_head = MLP(dim, dim, dim, 4, zero_last=True)
         self.reset_class_heads()
 
     def reset_class_heads(self) -> None:
@@ -138,7 +136,7 @@ class RFDETR(nn.Module):
                 if every_layer or index == depth - 1:
                     position = index if every_layer else 0
                     self.mask_head.add_masks(
-                        output.layers[position], self.mask_head.pixel(mask_map), hidden[index]
+                        output.layers[position], self.mask_head.embed_pixels(mask_map), hidden[index]
                     )
         return output
 

@@ -67,10 +67,9 @@ class QuerySelection(nn.Module):
         self.projection = GroupLinear(groups, dim, dim)
         self.norm = GroupNorm(groups, dim)
         self.classes = GroupLinear(groups, dim, num_classes)
-        self.boxes = nn.ModuleList(
-            [GroupLinear(groups, dim, dim), GroupLinear(groups, dim, dim), GroupLinear(groups, dim, 4)]
-        )
-        nn.init.zeros_(self.boxes[-1].weight)
+        last = GroupLinear(groups, dim, 4)
+        nn.init.zeros_(last.weight)
+        self.boxes = nn.ModuleList([GroupLinear(groups, dim, dim), GroupLinear(groups, dim, dim), last])
 
     def forward(self, memory: Tensor, queries: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
         """Memory [B, n, n, C] -> features [B, G*Q, C], logits [B, G*Q, K], boxes [B, G*Q, 4] of the kept tokens.

@@ -48,8 +48,13 @@ class MaskHead(nn.Module):
         """Query embedding: [B, Q, C] -> [B, Q, C]."""
         return self.query(x + self.fc2(F.gelu(self.fc1(self.norm(x)))))
 
+    def embed_pixels(self, features: Tensor) -> Tensor:
+        """Pixel embedding of a block's output: [B, C, h, w] -> [B, C, h, w]."""
+        return features if self.pixel is None else self.pixel(features)
+
     def add_masks(self, prediction: Prediction, features: Tensor, queries: Tensor) -> None:
         """Attach masks to a prediction: features [B, C, h, w], queries [B, Q, C] as the decoder gives them."""
         prediction.mask_features = features
         prediction.mask_queries = self.embed_queries(queries)
-        prediction.mask_bias = self.bias
+        # Masks are computed when asked for, maybe outside the caller's no_grad block.
+        prediction.mask_bias = self.bias if torch.is_grad_enabled() else self.bias.detach()

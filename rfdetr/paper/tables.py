@@ -45,7 +45,9 @@ def document(name: str) -> Any:
 
     path = FOLDER / f"{name}.yaml"
     if not path.is_file():
-        raise KeyError(f"no paper document {name!r}; there are {sorted(p.stem for p in FOLDER.glob('*.yaml'))}")
+        raise KeyError(
+            f"no paper document {name!r}; there are {sorted(p.stem for p in FOLDER.glob('*.yaml'))}"
+        )
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
