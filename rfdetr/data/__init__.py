@@ -1,0 +1,1 @@
+"""Data: embedded scenes, COCO-format and Pascal VOC folders, registered public datasets, image transforms."""

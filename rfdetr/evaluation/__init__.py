@@ -1,0 +1,1 @@
+"""Evaluation: COCO average precision and bootstrap intervals over images."""
