@@ -20,10 +20,10 @@ def resize_matrix(
 
     A resize of a square image x is M x M^T. Equal sizes give the identity.
     """
-    # One pixel per channel: the resized channels are the columns of the matrix.
-    impulses = torch.eye(source, dtype=torch.float64).reshape(1, source, source, 1)
-    rows = F.interpolate(impulses, size=(target, 1), mode="bicubic", antialias=True, align_corners=False)
-    return rows[0, :, :, 0].T.contiguous().to(device=device, dtype=dtype)
+    # One impulse per channel, resized along the width (torch's vertical antialiased pass is wrong at width 1).
+    impulses = torch.eye(source, dtype=torch.float64).reshape(1, source, 1, source)
+    rows = F.interpolate(impulses, size=(1, target), mode="bicubic", antialias=True, align_corners=False)
+    return rows[0, :, 0].T.contiguous().to(device=device, dtype=dtype)
 
 
 @lru_cache(maxsize=512)
