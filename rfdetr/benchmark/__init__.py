@@ -1,0 +1,1 @@
+"""Measurement: operation counts, parameters, export, latency."""
