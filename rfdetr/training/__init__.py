@@ -1,0 +1,1 @@
+"""Training: matching, losses, the draw of architectures, optimiser, checkpoints and the loop."""
