@@ -20,7 +20,7 @@ class Target:
     """Objects of one image.
 
     labels: LongTensor [M], class indexes. boxes: FloatTensor [M, 4], cxcywh in 0..1 of the image. masks: BoolTensor
-    [M, h, w] at the size of the array it comes with (after `collate`: [M, R, R]), or None. image_id: id in the COCO
+    [M, h, w] at the size of the (cropped) picture it comes with, before any resizing, or None. image_id: id in the COCO
     ground truth. size: (height, width) of the ORIGINAL image in pixels.
     """
 
@@ -114,7 +114,7 @@ class Subset(DetectionDataset):
         return self.base[self.indexes[index]]
 
     @cached_property
-    def coco(self) -> dict[str, Any]:  # type: ignore[override]
+    def coco(self) -> dict[str, Any]:
         """Ground truth of these images alone."""
         full = self.base.coco
         images = [full["images"][i] for i in self.indexes]
