@@ -103,15 +103,25 @@ class RFDETR(nn.Module):
         return self.projector(self.backbone(images, arch)).permute(0, 2, 3, 1)
 
     def decode(
-        self, memory: Tensor, resolution: int, depth: int, queries: int, every_layer: bool = True
+        self,
+        memory: Tensor,
+        resolution: int,
+        depth: int,
+        queries: int,
+        every_layer: bool = True,
+        selected: tuple[Tensor, Tensor, Tensor] | None = None,
     ) -> Output:
         """Query selection, decoder and heads on an encoded batch.
 
         memory [B, n, n, hidden] from `encode`; resolution in px (for the size of the masks); depth 0..max;
         queries per group. `every_layer` False: only the last layer is predicted (what a deployed network does).
+        selected: result of `self.selection(memory, more_queries, 1)`, of which the first ranks are used (evaluation only).
         """
         groups = self.config.groups if self.training else 1
-        features, logits, boxes = self.selection(memory, queries, groups)
+        if selected is None:
+            features, logits, boxes = self.selection(memory, queries, groups)
+        else:
+            features, logits, boxes = (part[:, :queries] for part in selected)
         output = Output(Prediction(logits, boxes), memory.permute(0, 3, 1, 2))
         mask_map = self.mask_head.resize(output.projector, resolution) if self.mask_head is not None else None
         if mask_map is not None and self.mask_head is not None and (every_layer or depth == 0):

@@ -30,7 +30,8 @@ _PIECE = 400_000  # detections matched at once, to bound memory
 class GroundTruth:
     """Objects of a dataset in the order that pycocotools gives them.
 
-    coco       COCO-format dict; every annotation needs id, image_id, category_id, area and (for boxes) bbox in px
+    coco       COCO-format dict; every annotation needs image_id, category_id and bbox in px (area: default that of the
+               bbox; iscrowd: default 0). Its id is not used, so that id 0 is nothing special, unlike in pycocotools
     images     image ids, ascending; classes: category ids, ascending
     Objects are stored group after group, a group being one (image, class): index = image position * K + class position.
     `source[i]` is the position in coco["annotations"] of object i.
@@ -56,13 +57,11 @@ class GroundTruth:
         self.image, self.label = image[order], label[order]
         self.first = np.searchsorted(group[order], np.arange(len(self.images) * len(self.classes) + 1))
         self.boxes = np.array([a["bbox"] for _, a in kept], dtype=np.float64).reshape(-1, 4)
-        area = np.array([a["area"] for _, a in kept], dtype=np.float64)
+        area = np.array([a.get("area", a["bbox"][2] * a["bbox"][3]) for _, a in kept], dtype=np.float64)
         crowd = np.array([bool(a.get("iscrowd", 0)) for _, a in kept], dtype=bool)
         self.crowd = crowd
         ignored = np.stack([crowd | (area < low) | (area > high) for low, high in _AREAS], axis=1)
         self.ignored = _area_bits(ignored)
-        # pycocotools marks a match by the id of the object, so an object with id 0 counts as "not matched".
-        self.counts = np.where([a["id"] != 0 for _, a in kept], _EVERY, np.uint64(0)).astype(np.uint64)
         # Objects that can be found, per class and area range; and how many must be found for each recall threshold.
         self.positives = np.stack(
             [np.bincount(self.label[~ignored[:, a]], minlength=len(self.classes)) for a in range(_A)], axis=1
@@ -102,10 +101,9 @@ class DetectionTable:
 
     def take(self, which: np.ndarray) -> "DetectionTable":
         """The detections at the given positions (or where a mask is true), in that order."""
-        parts = [getattr(self, n)[which] for n in ("network", "image", "label", "score", "area")]
-        boxes = None if self.boxes is None else self.boxes[which]
-        rows = None if self.rows is None else self.rows[which]
-        return DetectionTable(self.count, *parts, boxes, rows, self.overlaps)
+        names = ("network", "image", "label", "score", "area", "boxes", "rows")
+        parts = {n: getattr(self, n)[which] for n in names if getattr(self, n) is not None}
+        return DetectionTable(self.count, **parts, overlaps=self.overlaps)
 
 
 def evaluate(truth: GroundTruth, detections: DetectionTable) -> np.ndarray:
@@ -219,7 +217,7 @@ def _match(
     # All candidates that are n-th in their group belong to different groups, so they cannot take the same object.
     for now in np.split(by_turn, np.cumsum(np.bincount(turn))[:-1]):
         columns = int(width[now].max())
-        done, counted, on_ignored = np.zeros((3, len(now)), dtype=np.uint64)
+        done, on_ignored = np.zeros((2, len(now)), dtype=np.uint64)
         for last_choice in (False, True):
             for c in range(columns):
                 thing, slot = objects[c, now], slots[c, now]
@@ -227,10 +225,9 @@ def _match(
                 chosen = bits[c, now] & kind & ~done & (~taken[slot] | crowd[thing])
                 done |= chosen
                 taken[slot] |= chosen
-                counted |= chosen & truth.counts[thing]
                 if last_choice:
                     on_ignored |= chosen
-        matched[candidates[now]] = counted
+        matched[candidates[now]] = done
         ignored[candidates[now]] = on_ignored
     return matched, ignored
 
@@ -268,8 +265,8 @@ def _accumulate(
             # Best precision from the n-th hit on; the last column stays 0, "this recall is not reached".
             best = np.zeros((segments, int(truth.positives[:, a].max(initial=0)) + 1))
             best[at, nth - 1] = value
-            best = np.maximum.accumulate(best[:, ::-1], axis=1)[:, ::-1].reshape(networks, classes, -1)
-            curves[:, t] = best[:, valid[:, None], needed].transpose(0, 2, 1)
+            best = np.maximum.accumulate(best[:, ::-1], axis=1)[:, ::-1]
+            curves[:, t] = best.reshape(networks, classes, -1)[:, valid[:, None], needed].transpose(0, 2, 1)
             if a == 0:
                 for i, most in enumerate((1, 10)):
                     found_few[i, t] = np.bincount(at[rank[hits] < most], minlength=segments)
