@@ -80,7 +80,7 @@ def read_notebook(path: Path) -> Any:
 
     try:
         return nbformat.read(path, as_version=4)
-    except (OSError, ValueError, nbformat.validator.NotebookValidationError) as error:
+    except (OSError, ValueError, nbformat.ValidationError) as error:
         raise UserError(f"cannot read the notebook {path}: {error}") from error
 
 
@@ -102,6 +102,7 @@ def chapter_parameters(
     """
     import papermill
 
+    read_notebook(chapter.path)  # a clear error for a damaged file
     known = papermill.inspect_notebook(str(chapter.path))
     wanted = {
         **({"profile": profile} if profile != DEFAULT_PROFILE or "profile" in known else {}),
