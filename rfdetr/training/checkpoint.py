@@ -1,0 +1,150 @@
+"""Checkpoints: written whole or not at all, read without running code from the file.
+
+A checkpoint holds everything that a run needs to go on as if it had never stopped, and everything that is needed to
+use the network without knowing where it came from.
+"""
+
+import os
+import pickle
+import platform
+import zipfile
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import rfdetr
+from rfdetr.arch import SearchSpace
+from rfdetr.errors import UserError
+from rfdetr.files import atomic_path
+from rfdetr.model.config import ModelConfig
+from rfdetr.model.detector import RFDETR
+from rfdetr.training.config import TrainConfig
+
+FORMAT = "rfdetr-training-checkpoint"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run after `step` updates.
+
+    model: sizes of the network; weights and, where averaging was on, ema weights by name. optimizer, scaler: state
+    dicts. space: what architectures were drawn from. rng: torch's state. provenance: versions, time, data.
+    """
+
+    step: int
+    model: ModelConfig
+    weights: dict[str, Tensor]
+    ema: dict[str, Any] | None
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any] | None
+    config: TrainConfig
+    space: SearchSpace
+    rng: Tensor
+    provenance: dict[str, Any]
+
+    def best_weights(self, ema: bool = True) -> dict[str, Tensor]:
+        """The averaged weights where there are some and `ema`, else the trained ones."""
+        return self.ema["weights"] if ema and self.ema is not None else self.weights
+
+
+def provenance(**extra: Any) -> dict[str, Any]:
+    """Versions, processor and UTC time, plus `extra` plain values."""
+    return {
+        "rfdetr": rfdetr.__version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        **extra,
+    }
+
+
+def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write atomically. Raises UserError when the disk is full; an earlier file at `path` then stays as it was."""
+    content = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
+    content |= {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": checkpoint.model.to_dict(),
+        "config": checkpoint.config.to_dict(),
+        "space": {f.name: getattr(checkpoint.space, f.name) for f in fields(checkpoint.space)},
+    }
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # torch hides the reason of a failed write behind its own error.
+            raise _write_error(error) or error from error
+
+
+def _write_error(error: BaseException | None) -> OSError | None:
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str], expect: ModelConfig | None = None, map_location: str | torch.device = "cpu"
+) -> Checkpoint:
+    """Read a checkpoint. No code in the file is run.
+
+    Raises UserError, naming the file, when it is missing, truncated, or something else, and when `expect` is given and
+    the network has other sizes (the message lists the fields that differ).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f"there is no checkpoint {path}: give the path of a checkpoint.pt that `train` has written"
+        )
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"cannot read {path}: it is truncated or no checkpoint of this package; restore it from a copy or train again"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is no training checkpoint of this package; published weights are read with rfdetr.load_official"
+        )
+    if content.get("version") != VERSION:
+        raise UserError(
+            f"{path} has checkpoint version {content.get('version')}, this package reads version {VERSION}"
+        )
+    values = {f.name: content[f.name] for f in fields(Checkpoint)}
+    values["model"] = ModelConfig.from_dict(content["model"])
+    values["config"] = TrainConfig.from_dict(content["config"])
+    values["space"] = SearchSpace(**content["space"])
+    checkpoint = Checkpoint(**values)
+    if expect is not None:
+        check_same("network", path, checkpoint.model, expect)
+    return checkpoint
+
+
+def check_same(what: str, path: Path, found: Any, wanted: Any, ignore: frozenset[str] = frozenset()) -> None:
+    """Raise UserError listing the fields in which two dataclass values differ."""
+    differing = [
+        f"{f.name} is {getattr(found, f.name)!r}, here {getattr(wanted, f.name)!r}"
+        for f in fields(wanted)
+        if f.name not in ignore and getattr(found, f.name) != getattr(wanted, f.name)
+    ]
+    if differing:
+        raise UserError(
+            f"{path} was written for another {what}: {'; '.join(differing)}. "
+            "Use the same values, or another output folder for a new run"
+        )
+
+
+def model_from_checkpoint(path: str | os.PathLike[str], ema: bool = True) -> RFDETR:
+    """The network of a checkpoint in evaluation mode, on the processor; averaged weights where there are some and `ema`."""
+    checkpoint = load_checkpoint(path)
+    model = RFDETR(**checkpoint.model.to_dict())
+    model.load_state_dict(checkpoint.best_weights(ema))
+    return model.eval()
