@@ -1,0 +1,10 @@
+"""Figures and tables of the book, drawn from tidy DataFrames; one module per subject.
+
+Every figure function returns the figure; `show(figure, alt)` displays it with an alternative text.
+"""
+
+from rfdetr.display import show
+from rfdetr.plots.style import COLOURS, theme
+from rfdetr.plots.tables import say, table
+
+__all__ = ["COLOURS", "say", "show", "table", "theme"]
