@@ -1,0 +1,79 @@
+"""Finds the splits of a COCO-format folder, whatever layout it has.
+
+Known layouts: `train/_annotations.coco.json` with the pictures beside it (Roboflow exports; also `valid`, `test`), and
+`annotations/instances_{train,val,test}*.json` with the pictures in a folder of the same name (COCO 2017).
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from rfdetr.data.coco import CocoDataset
+from rfdetr.data.report import DataReport
+from rfdetr.errors import UserError
+
+SPLITS = ("train", "val", "test")
+_ALIASES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+
+
+def canonical_split(split: str) -> str:
+    """One of `SPLITS` for any of its usual names. Raises UserError for another name."""
+    for name, aliases in _ALIASES.items():
+        if split in aliases:
+            return name
+    raise UserError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
+
+
+def find_splits(root: str | os.PathLike[str]) -> dict[str, tuple[Path, Path]]:
+    """Split -> (annotation file, folder of the pictures) of a COCO-format folder; empty if it is none."""
+    root = Path(root)
+    found: dict[str, tuple[Path, Path]] = {}
+    for split, aliases in _ALIASES.items():
+        for alias in aliases:
+            beside = root / alias / "_annotations.coco.json"
+            if beside.is_file():
+                found.setdefault(split, (beside, beside.parent))
+            for path in sorted((root / "annotations").glob(f"instances_{alias}*.json")):
+                found.setdefault(
+                    split, (path, _image_folder(root, path.stem.removeprefix("instances_"), alias))
+                )
+    return found
+
+
+def _image_folder(root: Path, *names: str) -> Path:
+    candidates = [base / name for name in names for base in (root, root / "images")]
+    return next((folder for folder in [*candidates, root / "images"] if folder.is_dir()), root)
+
+
+def coco_folder(
+    root: str | os.PathLike[str], split: str = "train", name: str | None = None, **options: Any
+) -> CocoDataset:
+    """Open one split of a COCO-format folder; `options` are those of `CocoDataset`.
+
+    Raises UserError when the folder has no such split, naming those it has.
+    """
+    root, split = Path(root), canonical_split(split)
+    if not root.is_dir():
+        raise UserError(f"dataset folder {root} does not exist: check the path")
+    found = find_splits(root)
+    if split not in found:
+        has = (
+            f"it has {', '.join(found)}"
+            if found
+            else (
+                "expected train/_annotations.coco.json (and valid, test) or annotations/instances_train*.json"
+            )
+        )
+        raise UserError(f"{root} has no split {split!r} in COCO format: {has}")
+    annotations, images = found[split]
+    dataset = CocoDataset(annotations, images, name or root.resolve().name, split, **options)
+    conversion = root / "report.json"
+    if (
+        conversion.is_file()
+    ):  # what the conversion from another format repaired or left out, in all splits together
+        dataset.report.merge(DataReport.from_json(conversion.read_text(encoding="utf-8")))
+    return dataset
