@@ -1,22 +1,106 @@
 """The four sizes at which every chapter runs. One place, so that no chapter has sizes of its own."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
+from rfdetr.arch import PRESETS, SEARCH_GRID, TRAINING_GRID, Arch, SearchSpace
 from rfdetr.errors import UserError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a chapter trains, searches and tests its supernet on the embedded scenes.
+
+    model        fields of `ModelConfig` (the classes come from the data)
+    training     what each training step draws its architecture from
+    search       the grid that is evaluated; may hold patch sizes that training never sees
+    train        fields of `TrainConfig`
+    reference    the architecture that is also trained alone, for comparison
+    fixed_steps  training steps of that comparison
+    canvas       side of the scenes, px
+    images       number of scenes per split
+    """
+
+    model: Mapping[str, Any]
+    training: SearchSpace
+    search: SearchSpace
+    train: Mapping[str, Any]
+    reference: Arch
+    fixed_steps: int
+    canvas: int
+    images: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Profile:
     """How much a chapter computes.
 
-    meaningful   False where the numbers only show that the code runs; pages made with it say so.
+    meaningful   False where the numbers only show that the code runs; pages made with it say so
     """
 
     name: str
     description: str
+    recipe: Recipe
     meaningful: bool = True
 
+
+# From scratch on small data: one learning rate for all parts, no decay over the ViT's layers, a short average.
+_SCRATCH: dict[str, Any] = {
+    "lr": 5e-4,
+    "encoder_lr": 5e-4,
+    "layer_decay": 1.0,
+    "component_decay": 1.0,
+    "clip_norm": 1.0,
+    "augment": False,
+    "precision": "fp32",
+}
+
+_SMOKE = Recipe(
+    model={
+        "embed_dim": 32, "depth": 2, "heads": 2, "feature_layers": (1, 2), "base_patch": 16, "position_grid": 8,
+        "hidden_dim": 32, "decoder_layers": 2, "queries": 12, "groups": 2, "self_heads": 2, "cross_heads": 4,
+        "points": 2, "ffn_dim": 64,
+    },
+    training=SearchSpace((64, 96), (8, 16), (1, 2), (2,), (12,)),
+    search=SearchSpace((64, 96), (8, 12, 16), (1, 2), (0, 1, 2), (6, 12)),
+    train={**_SCRATCH, "steps": 12, "batch_size": 4, "checkpoint_every": 6},
+    reference=Arch(96, 8, 2, 2, 12),
+    fixed_steps=4,
+    canvas=96,
+    images={"train": 200, "val": 16, "test": 16},
+)  # fmt: skip
+
+_CPU = Recipe(
+    model={
+        "embed_dim": 96, "depth": 6, "heads": 3, "feature_layers": (2, 4, 6), "base_patch": 16, "position_grid": 16,
+        "hidden_dim": 96, "decoder_layers": 3, "queries": 30, "groups": 5, "self_heads": 4, "cross_heads": 8,
+        "points": 2, "ffn_dim": 256,
+    },
+    training=SearchSpace((64, 80, 96, 112, 128), (6, 8, 10, 12, 16), (1, 2, 4), (3,), (30,)),
+    search=SearchSpace((64, 80, 96, 112, 128), (6, 8, 10, 12, 14, 16), (1, 2, 4), (0, 1, 2, 3), (10, 20, 30)),
+    train={**_SCRATCH, "steps": 1250, "batch_size": 16, "checkpoint_every": 125},
+    reference=Arch(96, 8, 2, 3, 30),
+    fixed_steps=400,
+    canvas=96,
+    images={"train": 20000, "val": 150, "test": 200},
+)  # fmt: skip
+
+_GPU = Recipe(
+    model={
+        "position_grid": TRAINING_GRID.position_grid,
+        "decoder_layers": TRAINING_GRID.decoder_layers[-1],
+        "queries": TRAINING_GRID.queries[-1],
+    },
+    training=TRAINING_GRID,
+    search=SEARCH_GRID,
+    train={"steps": 20000, "batch_size": 16, "accumulate": 2, "augment": False, "checkpoint_every": 500},
+    reference=PRESETS["nano"].arch,
+    fixed_steps=5000,
+    canvas=640,
+    images={"train": 100000, "val": 500, "test": 500},
+)
 
 PROFILES: MappingProxyType[str, Profile] = MappingProxyType(
     {
@@ -25,13 +109,12 @@ PROFILES: MappingProxyType[str, Profile] = MappingProxyType(
             Profile(
                 "smoke",
                 "every chapter in minutes, to test that it runs; its numbers carry no meaning",
+                _SMOKE,
                 meaningful=False,
             ),
-            Profile("cpu", "a small supernet on embedded data, on two CPU cores, without downloads"),
-            Profile(
-                "gpu", "the paper's architecture sizes on one data-centre GPU, embedded and small real data"
-            ),
-            Profile("t4", "official checkpoints, COCO val2017 and TensorRT on an NVIDIA T4"),
+            Profile("cpu", "a small supernet on embedded data, on two CPU cores, without downloads", _CPU),
+            Profile("gpu", "the paper's architecture sizes on one data-centre GPU, embedded data", _GPU),
+            Profile("t4", "official checkpoints, COCO val2017 and TensorRT on an NVIDIA T4", _GPU),
         )
     }
 )
