@@ -6,7 +6,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_precision(wanted: str, device: torch.device) -> str:
-    """ "fp32", "bf16" or "fp16" for a device; "auto" takes the fastest one that the hardware really has.
+    """Precision for a device, one of "fp32", "bf16", "fp16"; "auto" takes the fastest one that the hardware really has.
 
     GPU: bf16 where the cores have it (compute capability 8 and later), else fp16 (a T4). Processor: bf16 with matrix
     units for it (AMX), else fp32: with vector instructions alone the conversions cost small networks more than the

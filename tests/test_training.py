@@ -1,0 +1,280 @@
+import math
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import training_case
+from lightning_fabric import Fabric
+from training_case import CONFIG, SPACE, data, network, run
+
+from rfdetr import Arch, SearchSpace, UserError
+from rfdetr.training.batches import batches, prepare
+from rfdetr.training.checkpoint import load_checkpoint
+from rfdetr.training.log import TrainingLog, read_log
+from rfdetr.training.loop import Interrupted, TrainingDivergedError, train
+from rfdetr.training.precision import resolve_precision
+from rfdetr.training.step import Stepper
+
+CASE = Path(training_case.__file__)
+
+
+def start(*arguments, launcher=()):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CASE.parent)}
+    command = [sys.executable, *launcher, str(CASE), *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def same(a, b, path=""):
+    """Equal bit for bit, through nested containers."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            same(x, y, f"{path}[{index}]")
+    else:
+        assert a == b, path
+
+
+def same_state(first, second):
+    a, b = load_checkpoint(first / "checkpoint.pt"), load_checkpoint(second / "checkpoint.pt")
+    same([a.step, a.weights, a.ema, a.optimizer, a.rng], [b.step, b.weights, b.ema, b.optimizer, b.rng])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder)
+    return folder
+
+
+def test_a_run_writes_its_log(uninterrupted):
+    rows = read_log(uninterrupted)
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    assert {Arch.parse(row["arch"]).decoder_layers for row in rows} == {2}
+    kinds = {f"{k}{s}" for k in ("loss_ce", "loss_bbox", "loss_giou") for s in ("", "_0", "_enc")}
+    assert kinds | {"total", "grad_norm", "lr", "images_per_s", "seconds", "updated"} <= rows[0].keys()
+    table = pd.read_csv(uninterrupted / "log.csv")
+    assert table["total"].tolist() == pytest.approx([row["total"] for row in rows])
+    assert list(table.columns) == list(rows[0])
+
+
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, uninterrupted):
+    killed = start(tmp_path, "kill=5")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert load_checkpoint(tmp_path / "checkpoint.pt").step == 3
+    assert [row["step"] for row in read_log(tmp_path)] == [1, 2, 3, 4, 5]
+    resumed = start(tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    same_state(tmp_path, uninterrupted)
+    assert [row["step"] for row in read_log(tmp_path)] == list(range(1, 9))
+    assert pd.read_csv(tmp_path / "log.csv")["step"].tolist() == list(range(1, 9))
+    losses = [[row["total"] for row in read_log(folder)] for folder in (tmp_path, uninterrupted)]
+    assert losses[0] == losses[1]
+
+
+def test_termination_signal_writes_a_checkpoint_and_exits_with_130(tmp_path, uninterrupted):
+    stopped = start(tmp_path, "term=4")
+    assert stopped.returncode == 130, stopped.stderr
+    assert "stopped after step" in stopped.stderr and "Run the same command again" in stopped.stderr
+    assert 4 <= load_checkpoint(tmp_path / "checkpoint.pt").step < 8
+    run(tmp_path)
+    same_state(tmp_path, uninterrupted)
+
+
+def test_ctrl_c_in_the_same_process(tmp_path):
+    def press(row):
+        if row["step"] == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted) as raised:
+        train(network(), data(), SPACE, CONFIG, tmp_path, progress=press, accelerator="cpu")
+    assert raised.value.code == 130 and load_checkpoint(tmp_path / "checkpoint.pt").step == raised.value.step
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_more_steps_continue_a_finished_run(tmp_path, uninterrupted):
+    run(tmp_path, steps=4)
+    run(tmp_path, steps=8)
+    same_state(tmp_path, uninterrupted)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    assert run(tmp_path, steps=8).step == 8
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before, "nothing left to do, nothing written"
+
+
+def test_threads_that_prepare_batches_change_nothing(tmp_path, uninterrupted):
+    run(tmp_path, workers=3)
+    same_state(tmp_path, uninterrupted)
+
+
+def test_prepared_steps_come_in_order():
+    config = CONFIG.replace(workers=3, accumulate=2)
+    for step, found in enumerate(batches(data(), SPACE, config, 5), start=5):
+        expected = prepare(data(), SPACE, config, step)
+        assert found.archs == expected.archs and found.keys == expected.keys
+        assert all(torch.equal(a, b) for a, b in zip(found.images[0], expected.images[0], strict=True))
+        assert found.images[0][0].shape == (2, 3, *2 * [found.archs[0].resolution])
+    assert step == 7
+
+
+def weights_after_a_step(config, segmentation=False):
+    model = network(dtype=torch.float64, segmentation=segmentation)
+    stepper = Stepper(model, config, Fabric(accelerator="cpu", devices=1))
+    step_data = prepare(data(), SPACE, config, 0)
+    result = stepper(step_data, 0, step_data.objects)
+    return result, model.state_dict()
+
+
+@pytest.mark.parametrize("segmentation", [False, True])
+@pytest.mark.parametrize("sampling", ["uniform", "sandwich"])
+def test_accumulation_equals_the_large_batch(segmentation, sampling):
+    config = CONFIG.replace(batch_size=6, sampling=sampling)
+    whole, expected = weights_after_a_step(config, segmentation)
+    parts, found = weights_after_a_step(config.replace(batch_size=2, accumulate=3), segmentation)
+    assert parts.grad_norm == pytest.approx(whole.grad_norm, rel=1e-9)
+    assert parts.losses == pytest.approx(whole.losses, rel=1e-9)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-8, msg=name)
+
+
+def test_two_processes_equal_one_with_the_doubled_batch(tmp_path):
+    launcher = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone")
+    pair = start(tmp_path / "two", "steps=5", "batch_size=2", "dtype=float64", launcher=launcher)
+    assert pair.returncode == 0, pair.stderr[-3000:]
+    run(tmp_path / "one", steps=5, batch_size=4, dtype=torch.float64)
+    two, one = read_log(tmp_path / "two"), read_log(tmp_path / "one")
+    assert [row["arch"] for row in two] == [row["arch"] for row in one]
+    for name in ("total", "loss_ce", "loss_giou_enc", "grad_norm"):
+        assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=1e-6), name
+    weights = [load_checkpoint(tmp_path / n / "checkpoint.pt").weights for n in ("one", "two")]
+    for name in weights[0]:
+        torch.testing.assert_close(weights[1][name], weights[0][name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_loss_falls_when_a_few_scenes_are_repeated(tmp_path):
+    config = CONFIG.replace(
+        steps=80,
+        batch_size=4,
+        lr=4e-3,
+        encoder_lr=4e-3,
+        clip_norm=1.0,
+        augment=False,
+        ema_decay=None,
+        checkpoint_every=1000,
+    )
+    result = train(
+        network(hidden_dim=32, embed_dim=48),
+        data(4),
+        Arch(64, 8, 1, 2, 8),
+        config,
+        tmp_path,
+        progress=False,
+        accelerator="cpu",
+    )
+    losses = [row["total"] for row in read_log(tmp_path)]
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
+    assert not result.model.training
+    assert {row["arch"] for row in read_log(tmp_path)} == {"r64-p8-w1-d2-q8"}
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_divergence_names_step_and_architecture(tmp_path, broken):
+    model = network()
+    model.class_head.bias.data[0] = broken
+    with pytest.raises(TrainingDivergedError, match=r"3 steps in a row up to step 3 \(r\d+-p\d+.* loss"):
+        train(
+            model, data(), SPACE, CONFIG.replace(max_bad_steps=3), tmp_path, progress=False, accelerator="cpu"
+        )
+    assert [row["updated"] for row in read_log(tmp_path)] == [False] * len(read_log(tmp_path))
+
+
+def test_a_step_without_finite_gradients_changes_nothing(tmp_path):
+    model = network()
+    stepper = Stepper(model, CONFIG, Fabric(accelerator="cpu", devices=1))
+    model.class_head.bias.data[0] = math.nan
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert not stepper(prepare(data(), SPACE, CONFIG, 0), 0, 5).updated
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_bf16_stays_near_float32():
+    config = CONFIG.replace(batch_size=4)
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        stepper = Stepper(
+            network(), config.replace(precision=precision), Fabric(accelerator="cpu", devices=1)
+        )
+        step_data = prepare(data(), SPACE, config, 0)
+        losses[precision] = stepper(step_data, 0, step_data.objects)
+        assert losses[precision].updated and next(stepper.model.parameters()).dtype == torch.float32
+    assert losses["bf16"].losses["total"] == pytest.approx(losses["fp32"].losses["total"], rel=0.05)
+    assert losses["bf16"].losses != losses["fp32"].losses
+
+
+def test_fp16_scales_the_loss_and_recovers():
+    """Gradients of a float16 pass are scaled back before clipping, so their norm is that of float32."""
+    config = CONFIG.replace(batch_size=4)
+    norms = {}
+    for precision in ("fp32", "fp16"):
+        stepper = Stepper(
+            network(), config.replace(precision=precision), Fabric(accelerator="cpu", devices=1)
+        )
+        results = [
+            stepper(d, s, d.objects) for s, d in ((s, prepare(data(), SPACE, config, s)) for s in range(1))
+        ]
+        norms[precision] = results[0].grad_norm
+    assert stepper.precision.scaler.is_enabled() and stepper.precision.scaler.get_scale() > 1
+    assert norms["fp16"] == pytest.approx(norms["fp32"], rel=0.1)
+
+
+def test_automatic_precision_on_a_processor():
+    assert resolve_precision("auto", torch.device("cpu")) in ("fp32", "bf16")
+    assert resolve_precision("fp16", torch.device("cpu")) == "fp16"
+
+
+def test_evaluation_of_both_ends(tmp_path):
+    result = train(
+        network(), data(), SPACE, CONFIG.replace(steps=2, evaluate_every=1), tmp_path, val=data(4), progress=False,
+        accelerator="cpu",
+    )  # fmt: skip
+    found = [(row["step"], row["arch"]) for row in result.evaluations]
+    assert found == [(step, arch.id) for step in (1, 2) for arch in (SPACE.largest, SPACE.smallest)]
+    assert all(0 <= row["AP"] <= 1 or math.isnan(row["AP"]) or row["AP"] == -1 for row in result.evaluations)
+
+
+def test_inputs_that_do_not_fit(tmp_path):
+    with pytest.raises(UserError, match="has 10 classes .* the network has 4"):
+        train(network(num_classes=4), data(), SPACE, CONFIG, tmp_path)
+    with pytest.raises(UserError, match="no images"):
+        train(network(), data().subset(0), SPACE, CONFIG, tmp_path)
+    with pytest.raises(ValueError, match="asks for 9 queries"):
+        train(network(), data(), replace(SPACE, queries=(9,)), CONFIG, tmp_path)
+    with pytest.raises(ValueError, match="asks for 3 decoder layers"):
+        train(network(), data(), SearchSpace((64,), (8,), (1,), (3,), (8,)), CONFIG, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_half_written_log_line_is_dropped(tmp_path):
+    log = TrainingLog(tmp_path, 0)
+    for step in (1, 2, 3):
+        log.write({"step": step, "total": 1.0})
+    log.close()
+    with log.jsonl.open("a") as file:
+        file.write('{"step": 4, "tot')
+    assert [row["step"] for row in read_log(tmp_path)] == [1, 2, 3]
+    TrainingLog(tmp_path, 2).close()
+    assert [row["step"] for row in read_log(tmp_path)] == [1, 2]
+    assert (tmp_path / "log.csv").read_text().splitlines() == ["step,total", "1,1.0", "2,1.0"]
