@@ -5,9 +5,7 @@ use the network without knowing where it came from.
 """
 
 import os
-import pickle
 import platform
-import zipfile
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,7 +104,7 @@ def load_checkpoint(
         )
     try:
         content = torch.load(path, map_location=map_location, weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged file can break the reader in any way
         raise UserError(
             f"cannot read {path}: it is truncated or no checkpoint of this package; restore it from a copy or train again"
         ) from error
