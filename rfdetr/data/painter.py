@@ -1,9 +1,11 @@
 """Paints one scene: digits over a background, and which pixel of ink belongs to which digit (see `scenes`)."""
 
+import importlib.util
 import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -27,7 +29,8 @@ class Domain:
     classes: names. labels: class index per digit 0..9, -1 for a digit that is painted but is no object. objects: least
     and most per image. size: side of a digit's frame in pixels on a 96 px canvas. background: "photo", "plain" or
     "gradient". contrast: range of the difference in luminance (0..1) between ink and its surroundings. texture: how much
-    of the photograph's own contrast is kept. strokes, patches: how many distractors of each kind. flip: probability of
+    of the photograph's own contrast is kept. ink: "any" (lighter or darker than its surroundings) or "light" (always
+    lighter, on a background at half its brightness). strokes, patches: how many distractors of each kind. flip: probability of
     a horizontal flip in training (only where a mirrored object keeps its class).
     """
 
@@ -39,21 +42,53 @@ class Domain:
     background: str = "photo"
     contrast: tuple[float, float] = (0.4, 0.75)
     texture: float = 0.7
+    ink: str = "any"
     strokes: tuple[int, int] = (0, 0)
     patches: tuple[int, int] = (0, 0)
     flip: float = 0.0
 
 
-@lru_cache(maxsize=1)
-def _sources() -> tuple[list[Image.Image], np.ndarray, list[Image.Image]]:
-    """Digits as 10 x 10 grey images (one empty pixel around each) in a fixed permutation, their values, photographs."""
+def _read_sources() -> tuple[np.ndarray, np.ndarray, list[Image.Image]]:
+    """Digits [1797, 8, 8] in 0..16, their values [1797] and the two photographs, as scikit-learn ships them."""
+    spec = importlib.util.find_spec("sklearn")
+    folder = Path(spec.origin).parent / "datasets" if spec is not None and spec.origin else Path()
+    table, photos = (
+        folder / "data" / "digits.csv.gz",
+        [folder / "images" / f"{n}.jpg" for n in ("china", "flower")],
+    )
+    if table.is_file() and all(photo.is_file() for photo in photos):
+        # Importing scikit-learn takes two seconds, reading its files a few milliseconds.
+        values = np.loadtxt(table, delimiter=",")
+        return (
+            values[:, :-1].reshape(-1, 8, 8),
+            values[:, -1].astype(np.int64),
+            [_open_photo(photo) for photo in photos],
+        )
+    return _load_sources()
+
+
+def _open_photo(path: Path) -> Image.Image:
+    """A photograph, decoded at once so that no file stays open."""
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def _load_sources() -> tuple[np.ndarray, np.ndarray, list[Image.Image]]:
+    """The same through scikit-learn's interface."""
     from sklearn.datasets import load_digits, load_sample_images
 
     digits = load_digits()
-    order = np.random.default_rng(20251112).permutation(len(digits.target))
-    grey = np.pad(np.round(digits.images * (255 / 16)).astype(np.uint8), ((0, 0), (1, 1), (1, 1)))
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]
-    return [Image.fromarray(grey[i]) for i in order], digits.target[order], photos
+    return digits.images, digits.target.astype(np.int64), photos
+
+
+@lru_cache(maxsize=1)
+def _sources() -> tuple[list[Image.Image], np.ndarray, list[Image.Image]]:
+    """Digits as 10 x 10 grey images (one empty pixel around each) in a fixed permutation, their values, photographs."""
+    digits, values, photos = _read_sources()
+    order = np.random.default_rng(20251112).permutation(len(values))
+    grey = np.pad(np.round(digits * (255 / 16)).astype(np.uint8), ((0, 0), (1, 1), (1, 1)))
+    return [Image.fromarray(grey[i]) for i in order], values[order], photos
 
 
 def digit_ids(split: str) -> range:
@@ -107,6 +142,8 @@ def _background(rng: np.random.Generator, domain: Domain, split: str, canvas: in
         first, second = rng.integers(0, 256, (2, 3)).astype(np.float32)
         pixels = first + np.clip(ramp, 0, 1)[:, :, None] * (second - first)
         picture = Image.fromarray(pixels.astype(np.uint8))
+    if domain.ink == "light":
+        picture = Image.blend(picture, Image.new("RGB", picture.size), 0.5)
     _add_distractors(rng, picture, domain, split)
     return np.array(picture, dtype=np.float32)
 
@@ -137,7 +174,10 @@ def _ink_colours(rng: np.random.Generator, domain: Domain, surroundings: np.ndar
     count = len(surroundings)
     step = 255 * rng.uniform(*domain.contrast, count)
     brighter = rng.random(count) < 0.5
-    brighter = np.where(surroundings + step > 250, False, np.where(surroundings - step < 5, True, brighter))
+    if domain.ink == "light":
+        brighter[:] = True
+    else:
+        brighter = np.where(surroundings + step > 250, False, np.where(surroundings - step < 5, True, brighter))
     luminance = np.clip(surroundings + np.where(brighter, step, -step), 0, 255)
     hue = rng.uniform(-80, 80, (count, 3))
     hue -= (hue @ weights)[:, None]

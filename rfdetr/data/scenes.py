@@ -30,7 +30,8 @@ _TEN = (_DIGITS, tuple(range(10)))
 _ONE = (("digit",), (0,) * 10)
 _PARITY = (("even", "odd"), (0, 1) * 5)
 DOMAINS: dict[str, Domain] = {
-    "digits": Domain("ten digits on photographs", *_TEN),
+    "digits": Domain("ten light digits on dimmed photographs", *_TEN, ink="light"),
+    "colours": Domain("ten digits, lighter or darker than the photograph behind them", *_TEN),
     "parity": Domain("odd and even digits on plain paper", *_PARITY, (2, 10), (14, 30), "plain"),
     "crowd": Domain("up to 60 small digits, one class", *_ONE, (20, 60), (9, 13), "gradient", flip=0.5),
     "giants": Domain("one or two digits that fill the image", *_TEN, (1, 2), (44, 84)),

@@ -19,6 +19,7 @@ class Recipe:
     train        fields of `TrainConfig`
     reference    the architecture that is also trained alone, for comparison
     fixed_steps  training steps of that comparison
+    snapshots    steps at which the weights are kept, for learning curves
     canvas       side of the scenes, px
     images       number of scenes per split
     """
@@ -29,6 +30,7 @@ class Recipe:
     train: Mapping[str, Any]
     reference: Arch
     fixed_steps: int
+    snapshots: tuple[int, ...]
     canvas: int
     images: Mapping[str, int]
 
@@ -68,6 +70,7 @@ _SMOKE = Recipe(
     train={**_SCRATCH, "steps": 12, "batch_size": 4, "checkpoint_every": 6},
     reference=Arch(96, 8, 2, 2, 12),
     fixed_steps=4,
+    snapshots=(4, 8, 12),
     canvas=96,
     images={"train": 200, "val": 16, "test": 16},
 )  # fmt: skip
@@ -83,6 +86,7 @@ _CPU = Recipe(
     train={**_SCRATCH, "steps": 1250, "batch_size": 16, "checkpoint_every": 125},
     reference=Arch(96, 8, 2, 3, 30),
     fixed_steps=400,
+    snapshots=(200, 400, 600, 800, 1000, 1250),
     canvas=96,
     images={"train": 20000, "val": 150, "test": 200},
 )  # fmt: skip
@@ -98,6 +102,7 @@ _GPU = Recipe(
     train={"steps": 20000, "batch_size": 16, "accumulate": 2, "augment": False, "checkpoint_every": 500},
     reference=PRESETS["nano"].arch,
     fixed_steps=5000,
+    snapshots=(5000, 10000, 15000, 20000),
     canvas=640,
     images={"train": 100000, "val": 500, "test": 500},
 )

@@ -14,6 +14,7 @@ from rfdetr.arch import Arch, SearchSpace
 from rfdetr.data.scenes import Scenes, scenes
 from rfdetr.experiments.profiles import Profile
 from rfdetr.experiments.store import Store
+from rfdetr.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,13 @@ class Trained:
     model: "RFDETR"
     log: "pd.DataFrame"
     folder: Path
+
+    def snapshots(self) -> dict[int, dict[str, Any]]:
+        """Weights that were kept on the way: step -> state dict."""
+        import torch
+
+        files = {int(path.stem.rpartition("-")[2]): path for path in self.folder.glob("step-*.pt")}
+        return {step: torch.load(path, weights_only=True) for step, path in sorted(files.items())}
 
 
 def data(profile: Profile, split: str, domain: str = "digits") -> Scenes:
@@ -90,6 +98,9 @@ def _trained(
         started, last = time.monotonic(), [-1.0]
 
         def report(row: dict[str, Any]) -> None:
+            if row["step"] in profile.recipe.snapshots:
+                with atomic_path(folder / f"step-{row['step']:06d}.pt") as temporary:
+                    torch.save(model.state_dict(), temporary)
             now = time.monotonic()
             if show and (now - last[0] > 60 or row["step"] == config.steps):
                 last[0] = now
@@ -105,6 +116,7 @@ def _trained(
         "space": space.to_dict() if isinstance(space, Arch) else asdict(space),
         "config": config.to_dict(),
         "data": dataset.fingerprint,
+        "snapshots": profile.recipe.snapshots,
     }
     folder = store.artifact(name, json.loads(json.dumps(key)), build, MODULES)
     log = pd.read_json(folder / "log.jsonl", lines=True)
