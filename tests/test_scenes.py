@@ -54,6 +54,12 @@ def test_splits_share_no_digit_and_no_photograph_column():
     assert not by_split[0] & by_split[1] and not by_split[0] & by_split[2] and not by_split[1] & by_split[2]
 
 
+def test_the_sources_are_scikit_learns_own():
+    read, loaded = painter._read_sources(), painter._load_sources()
+    assert np.array_equal(read[0], loaded[0]) and np.array_equal(read[1], loaded[1])
+    assert all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(read[2], loaded[2], strict=True))
+
+
 def test_labels_are_the_digits_painted():
     rng_values = painter._sources()[1]
     positions = painter.digit_ids("val")

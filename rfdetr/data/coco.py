@@ -24,7 +24,7 @@ from rfdetr.files import sha256_file
 
 HEADER_LIMIT = 5000
 """Datasets of at most this many images have every file's header read when they are opened (sizes are verified)."""
-CACHE_BYTES = 2**31
+CACHE_BYTES = 2**29
 
 
 class CocoDataset(DetectionDataset):
@@ -32,9 +32,10 @@ class CocoDataset(DetectionDataset):
 
     annotations: the JSON file. images: the folder that its file names are relative to. unreadable: "error" stops at
     the first missing or damaged picture; "skip" reads every picture once, leaves the bad ones out and reports them.
-    masks: load instance masks; None does so if every object has one. cache_side: keep decoded pictures in memory (up
-    to 2 GiB), reduced so that the longer side has at most this many pixels; choose at least the largest resolution
-    you train at. Raises UserError as the module's text says, always naming the file.
+    masks: load instance masks; None does so if every object has one. cache_bytes: decoded pictures are kept in memory
+    until they take this much (512 MiB; 0 keeps none). cache_side: pictures are reduced so that the longer side has at
+    most this many pixels: more of them fit, and resizing is cheaper, but the network's input changes slightly; choose
+    at least the largest resolution you train at, and leave it out in evaluation. Raises UserError as the module's text says, always naming the file.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class CocoDataset(DetectionDataset):
         *,
         unreadable: str = "error",
         masks: bool | None = None,
+        cache_bytes: int = CACHE_BYTES,
         cache_side: int | None = None,
         flip: float = 0.5,
     ) -> None:
@@ -54,7 +56,7 @@ class CocoDataset(DetectionDataset):
         self.path, self.folder = Path(annotations), Path(images)
         self.name, self.split, self.flip = name, split, flip
         self.report = DataReport(f"{name}/{split}")
-        self.cache_side = cache_side
+        self.cache_side, self.cache_bytes = cache_side, cache_bytes
         self._cache: dict[int, np.ndarray] = {}
         self._cached_bytes = 0
         content = read_annotations(self.path)
@@ -251,10 +253,10 @@ class CocoDataset(DetectionDataset):
 
     def _image(self, index: int) -> np.ndarray:
         if index in self._cache:
-            return self._cache[index]
+            return self._cache[index].copy()
         image = read_image(self.folder / self._coco["images"][index]["file_name"], self.cache_side)
-        if self.cache_side is not None and self._cached_bytes + image.nbytes <= CACHE_BYTES:
-            self._cache[index] = image
+        if self._cached_bytes + image.nbytes <= self.cache_bytes:
+            self._cache[index] = image.copy()
             self._cached_bytes += image.nbytes
         return image
 

@@ -13,6 +13,7 @@ from rfdetr.data.report import DataReport
 from rfdetr.errors import UserError
 
 SPLITS = ("train", "val", "test")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _ALIASES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -47,6 +48,11 @@ def find_splits(root: str | os.PathLike[str]) -> dict[str, tuple[Path, Path]]:
 def _image_folder(root: Path, *names: str) -> Path:
     candidates = [base / name for name in names for base in (root, root / "images")]
     return next((folder for folder in [*candidates, root / "images"] if folder.is_dir()), root)
+
+
+def image_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """Pictures directly in a folder, by file name."""
+    return sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def coco_folder(

@@ -15,7 +15,7 @@ from typing import Any
 
 from rfdetr.data.annotations import clean_box
 from rfdetr.data.categories import CategoryMap
-from rfdetr.data.folders import SPLITS
+from rfdetr.data.folders import SPLITS, image_files
 from rfdetr.data.images import image_size
 from rfdetr.data.report import DataReport
 from rfdetr.errors import UserError
@@ -24,7 +24,6 @@ from rfdetr.files import sha256_file
 HASH_SPLIT = {"train": 0.7, "val": 0.15, "test": 0.15}
 """Shares of the deterministic split of a folder that has no split lists."""
 _FOLDER = {"train": "train", "val": "valid", "test": "test"}
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
 def find_voc(root: str | os.PathLike[str]) -> tuple[Path, Path] | None:
@@ -51,9 +50,10 @@ def convert_voc(
     """Write `source` as a COCO-format folder (train, valid, test; pictures hard-linked or copied) and report its flaws.
 
     Splits come from ImageSets/Main/{train,val,test}.txt; without these lists every picture is put by a hash of its
-    content, in the given `shares`: a picture that occurs twice cannot end up in two splits. classes: names in the order of their ids; by default all that occur, sorted. The folder
-    appears complete or not at all; the report is also written to its `report.json`. Raises UserError when `source`
-    is no VOC folder, `destination` exists, or a class is not among `classes`.
+    content, in the given `shares`: a picture that occurs twice cannot end up in two splits. classes: names in the order
+    of their ids; by default all that occur, sorted. name: for the report. The folder appears complete or not at all;
+    the report is also written to its `report.json`. Raises UserError when `source` is no VOC folder, `destination`
+    exists, or a class is not among `classes`.
     """
     found = find_voc(source)
     if found is None:
@@ -65,9 +65,7 @@ def convert_voc(
         raise UserError(f"{destination} exists already: choose a new folder")
     xml_folder, image_folder = found
     report = DataReport(f"{name or Path(source).resolve().name}, converted from Pascal VOC")
-    pictures = {
-        path.stem: path for path in sorted(image_folder.iterdir()) if path.suffix.lower() in _SUFFIXES
-    }
+    pictures = {path.stem: path for path in image_files(image_folder)}
     records = _read_all(xml_folder, pictures, report)
     names = {name for record in records.values() for name, _ in record["objects"]}
     if classes is not None and not names <= set(classes):
