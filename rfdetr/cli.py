@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rfdetr import cli_data
 from rfdetr.arch import Arch, ArchError, SearchSpace
 from rfdetr.errors import UserError
 
@@ -21,6 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="RF-DETR with its neural architecture search: train a supernet, search it, measure it, read the book.",
 )
+
+app.add_typer(cli_data.app, name="data")
 
 Data = Annotated[str, typer.Option(help="A registered name (digits, bccd, ...) or a COCO or VOC folder.")]
 Weights = Annotated[str, typer.Argument(help="A checkpoint.pt of `train`, or a published name such as nano.")]

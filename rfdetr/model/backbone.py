@@ -83,11 +83,13 @@ class Backbone(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        for parameter in (self.patch_kernel, self.class_token, self.positions):
+        for parameter in (self.class_token, self.positions):
             nn.init.trunc_normal_(parameter, std=0.02)
+        nn.init.trunc_normal_(self.patch_kernel, std=self.patch_kernel[0].numel() ** -0.5)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                # Scales with the width, so that narrow networks learn from scratch too.
+                nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
     def is_global(self, block: int) -> bool:

@@ -1,0 +1,119 @@
+"""The command line from training to prediction, on the smoke profile's tiny network."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from rfdetr.cli import main
+from rfdetr.data.scenes import scenes
+
+ARCH = "r64-p16-w1-d2-q12"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Folder of a finished tiny training."""
+    folder = tmp_path_factory.mktemp("run")
+    code = main(
+        [
+            "train",
+            "--data",
+            "digits",
+            "--profile",
+            "smoke",
+            "--out",
+            str(folder),
+            "--steps",
+            "2",
+            "--batch-size",
+            "2",
+        ]
+    )
+    assert code == 0
+    return folder
+
+
+def test_training_writes_checkpoint_and_log(run):
+    assert (run / "checkpoint.pt").is_file()
+    assert [row["step"] for row in map(json.loads, (run / "log.jsonl").read_text().splitlines())] == [1, 2]
+
+
+def test_evaluate_prints_the_numbers(run, capsys, tmp_path):
+    out = tmp_path / "numbers.json"
+    assert main(["evaluate", str(run), "--arch", ARCH, "--split", "val", "--out", str(out)]) == 0
+    assert "AP50" in capsys.readouterr().out
+    assert 0 <= json.loads(out.read_text())["AP"] <= 1
+
+
+def test_search_writes_a_table_with_provenance(run, tmp_path, capsys):
+    arguments = ["search", str(run), "--split", "val", "--out", str(tmp_path), "--profile", "smoke"]
+    small = ["--resolutions", "64", "--patch-sizes", "16", "--windows", "1", "--measured", "3"]
+    assert main([*arguments, *small]) == 0
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert len(table) == 6  # three depths, two query counts
+    assert table["latency_ms"].notna().sum() == 3
+    record = json.loads((tmp_path / "search.json").read_text())
+    assert record["provenance"]["commit"]
+    assert record["dataset"]["split"] == "val"
+
+
+def test_export_and_evaluate_the_file(run, tmp_path, capsys):
+    path = tmp_path / "model.onnx"
+    assert main(["export", str(run), "--arch", ARCH, "--out", str(path)]) == 0
+    assert "sha256" in capsys.readouterr().out
+    assert main(["evaluate", str(path), "--split", "val"]) == 0
+    assert "AP50" in capsys.readouterr().out
+
+
+def test_predict_draws_and_writes(run, tmp_path, capsys):
+    picture = tmp_path / "scene.png"
+    Image.fromarray(scenes("digits", "test", size=1)[0][0]).save(picture)
+    out = tmp_path / "out"
+    code = main(["predict", str(run), str(picture), "--arch", ARCH, "--threshold", "0.0", "--out", str(out)])
+    assert code == 0
+    assert np.asarray(Image.open(out / "scene.png")).shape[2] == 3
+    assert json.loads((out / "predictions.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["evaluate", "/no/such/checkpoint.pt"], ["/no/such/checkpoint.pt"]),
+        (["train", "--data", "no-such-data"], ["no-such-data"]),
+        (["train", "--data", "digits", "--profile", "huge"], ["huge", "smoke"]),
+        (["train", "--profile", "smoke", "--resolutions", "a,b"], ["--resolutions"]),
+        (["train", "--profile", "smoke", "--arch", "r65-p16-w1-d2-q12"], ["65", "r64-p16-w1"]),
+        (["train", "--steps", "many"], ["steps"]),
+        (["train", "--no-such-option"], ["no-such-option"]),
+        (["book", "-p", "colour"], ["name=value"]),
+    ],
+)
+def test_wrong_input_is_one_clear_message(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    for word in words:
+        assert word in message
+
+
+def test_wrong_architectures_and_files_are_named(run, tmp_path, capsys):
+    assert main(["evaluate", str(run), "--arch", "r64-p16-w1-d3-q12"]) == 2
+    assert "decoder layers" in capsys.readouterr().err
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG not really")
+    assert main(["predict", str(run), str(broken), "--arch", ARCH]) == 2
+    assert "broken.png" in capsys.readouterr().err
+    half = tmp_path / "half.pt"
+    half.write_bytes((run / "checkpoint.pt").read_bytes()[:2000])
+    assert main(["evaluate", str(half), "--arch", ARCH]) == 2
+    assert "half.pt" in capsys.readouterr().err
+
+
+def test_resuming_with_another_recipe_is_refused(run, capsys):
+    code = main(["train", "--profile", "smoke", "--out", str(run), "--steps", "2", "--batch-size", "3"])
+    assert code == 2
+    assert "batch_size" in capsys.readouterr().err
