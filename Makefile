@@ -33,7 +33,7 @@ $(STAMP):
 	@touch $@
 
 book: $(STAMP)
-	@$(BIN)/python -m rfdetr.book --profile $(PROFILE) $(OPTIONS)
+	@$(BIN)/python -m rfdetr book --profile $(PROFILE) $(OPTIONS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

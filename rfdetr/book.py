@@ -1,12 +1,10 @@
-"""The book: execute what changed, then build the site. `build_book` does it all; `main` is its command line.
+"""The book: execute what changed, then build the site. `build_book` does it all.
 
 What a chapter shows comes from one profile (`rfdetr.experiments.profiles`). A failed chapter is never published and does not
 stop the others. The parts: `book_cache` decides, `book_run` executes, `book_site` stages and builds, `book_status` writes the status board.
 """
 
-import argparse
 import json
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ from rfdetr.book_cache import Chapter, Project, cached_record, chapter_key, chap
 from rfdetr.book_run import Outcome, execute
 from rfdetr.book_site import build_site, figures_without_alt, read_toc, staged_files
 from rfdetr.errors import UserError
-from rfdetr.experiments.profiles import DEFAULT_PROFILE, PROFILES, get_profile
+from rfdetr.experiments.profiles import DEFAULT_PROFILE, get_profile
 from rfdetr.files import write_json
 from rfdetr.sources import package_root
 
@@ -209,43 +207,3 @@ def parse_parameters(texts: Iterable[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise UserError(f"cannot read the value of parameter {name}: {value!r}") from error
     return parameters
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line `python -m rfdetr.book`; returns the exit code (0 good, 1 a failure, 2 wrong input)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rfdetr.book", description="Execute the chapters and build the site."
-    )
-    parser.add_argument(
-        "--profile", default=DEFAULT_PROFILE, help=f"one of {', '.join(PROFILES)} (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--chapter", action="append", help="only this chapter, e.g. 05_search (may be repeated)"
-    )
-    parser.add_argument(
-        "-p", "--parameter", action="append", default=[], metavar="NAME=VALUE", help="for the chapters named"
-    )
-    parser.add_argument("--timeout", type=int, help="seconds that one cell may take")
-    parser.add_argument("--force", action="store_true", help="execute also what did not change")
-    parser.add_argument("--no-site", action="store_true", help="execute only")
-    options = parser.parse_args(arguments)
-    try:
-        result = build_book(
-            options.profile,
-            options.chapter,
-            parse_parameters(options.parameter),
-            timeout=options.timeout,
-            force=options.force,
-            site=not options.no_site,
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; finished chapters and artifacts are kept", file=sys.stderr)
-        return 130
-    return result.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,10 +7,11 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from rfdetr.book import build_book, find_project, main, parse_parameters
+from rfdetr.book import build_book, find_project, parse_parameters
 from rfdetr.book_cache import Chapter, Project, chapter_key, chapter_parameters
 from rfdetr.book_run import execute
 from rfdetr.book_site import build_site, figures_without_alt, page, read_toc, repository_address
+from rfdetr.cli import main
 from rfdetr.errors import UserError
 from rfdetr.sources import package_root
 
@@ -356,7 +357,7 @@ def test_parameter_texts():
 
 
 def test_command_line_exit_code_for_wrong_input(tmp_path, capsys):
-    assert main(["--profile", "big"]) == 2
+    assert main(["book", "--profile", "big"]) == 2
     assert "error: unknown profile 'big'" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"no book/_toc\.yml"):
         find_project(tmp_path)
