@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rfdetr.data import painter
-from rfdetr.data.scenes import DOMAINS, scenes
+from rfdetr.data.scenes import _STREAMS, DOMAINS, scenes
 from rfdetr.errors import UserError
 
 cases = st.tuples(st.sampled_from(sorted(DOMAINS)), st.sampled_from(painter.SPLITS), st.integers(0, 5000))
@@ -73,7 +73,7 @@ def test_labels_are_the_digits_painted():
 
 
 def test_domains_differ_in_count_size_and_contrast():
-    assert len(DOMAINS) >= 6
+    assert len(DOMAINS) >= 6 and set(_STREAMS) == set(DOMAINS)
     counts, sides = {}, {}
     for name in ("digits", "crowd", "giants", "specks"):
         data = scenes(name, "train", size=40)

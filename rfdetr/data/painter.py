@@ -177,7 +177,9 @@ def _ink_colours(rng: np.random.Generator, domain: Domain, surroundings: np.ndar
     if domain.ink == "light":
         brighter[:] = True
     else:
-        brighter = np.where(surroundings + step > 250, False, np.where(surroundings - step < 5, True, brighter))
+        brighter = np.where(
+            surroundings + step > 250, False, np.where(surroundings - step < 5, True, brighter)
+        )
     luminance = np.clip(surroundings + np.where(brighter, step, -step), 0, 255)
     hue = rng.uniform(-80, 80, (count, 3))
     hue -= (hue @ weights)[:, None]
