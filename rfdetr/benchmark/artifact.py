@@ -10,8 +10,6 @@ from rfdetr.arch import Arch
 from rfdetr.errors import UserError
 from rfdetr.files import sha256_file
 
-PRECISIONS = ("fp32", "tf32", "fp16", "int8", "mixed", "unknown")
-
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -28,19 +26,26 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Artifact:
-    """An ONNX file (`format` "onnx") or a TensorRT engine ("engine"), with what is known about it.
+    """An ONNX file (`format` "onnx"), a TensorRT engine ("engine") or a network in memory ("torch", path None).
 
     `sha256` names the file's content; latency and accuracy may be joined only if it is the same
     (`rfdetr.benchmark.records.join`). `metadata` holds texts: arch, class_names (JSON), preset, source_sha256, opset,
     precision, versions (JSON) and more; a file of another maker may have none of them.
     """
 
-    path: Path
+    path: Path | None
     sha256: str
     format: str
     metadata: Mapping[str, str]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+    @property
+    def file(self) -> Path:
+        """The path. Raises UserError for a network in memory."""
+        if self.path is None:
+            raise UserError("this network exists in memory only; export it first (rfdetr.benchmark.export)")
+        return self.path
 
     @property
     def arch(self) -> Arch | None:
@@ -60,7 +65,7 @@ class Artifact:
     @property
     def name(self) -> str:
         """Preset or architecture name, or the file's name."""
-        return self.metadata.get("preset") or self.metadata.get("arch") or self.path.stem
+        return self.metadata.get("preset") or self.metadata.get("arch") or self.file.stem
 
     @property
     def has_masks(self) -> bool:

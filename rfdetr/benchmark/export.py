@@ -235,7 +235,7 @@ def compare_with_eager(
     random images are tried and the best counts: a wrong graph is wrong for all of them. Raises ExportError above
     `tolerance`.
     """
-    session = cpu_session(artifact.path)
+    session = cpu_session(artifact.file)
     random = np.random.default_rng(seed)
     best = float("inf")
     for _ in range(4):

@@ -279,7 +279,9 @@ def between(
         value = _first_rows(a, b, queries, wanted) if a.shape != b.shape else _linear(a, b, queries, wanted)
         if value is None:
             return None
-        target.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), target.name))
+        del target.dims[:]
+        target.dims.extend(value.shape)
+        target.raw_data = np.ascontiguousarray(value).tobytes()
     for output in result.graph.output:
         dims = output.type.tensor_type.shape.dim
         if len(dims) > 1 and dims[1].dim_value == queries[1]:

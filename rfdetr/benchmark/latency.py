@@ -1,0 +1,323 @@
+"""Latency and accuracy of artifacts: the functions that the search, the chapters and the command line call."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rfdetr.arch import Arch
+from rfdetr.benchmark.artifact import Artifact
+from rfdetr.benchmark.environment import environment, utc_now
+from rfdetr.benchmark.power import NOT_MONITORED, Watch, monitor
+from rfdetr.benchmark.protocols import Measurement, measure, time_pass, warm_up
+from rfdetr.benchmark.records import AccuracyRecord, LatencyRecord
+from rfdetr.benchmark.runtimes.base import Runtime, load_runtime, random_inputs
+from rfdetr.benchmark.statistics import NOISE_LIMIT, noise_reasons, summary
+from rfdetr.errors import UserError
+from rfdetr.model.detector import RFDETR
+from rfdetr.model.outputs import Output, Prediction
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rfdetr.data.dataset import DetectionDataset
+    from rfdetr.evaluation.coco import CocoResult
+
+KNOBS = ("resolution", "patch_size", "windows", "decoder_layers", "queries")
+
+
+def time_artifact(
+    runtime: Runtime,
+    protocol: str = "buffered",
+    runs: int = 2,
+    batch: int = 1,
+    watch: bool = True,
+    **options: Any,
+) -> LatencyRecord:
+    """Time a loaded artifact under one protocol (`rfdetr.benchmark.protocols`; `options` are its arguments).
+
+    runs    the protocol is run this often and the samples are joined; runs whose medians differ by more than 5 % make
+            the record noisy, with the reason (as do a drift, other processes, an unsettled warm-up, a throttled GPU)
+    batch   for artifacts whose batch is open
+    watch   read power, clocks and throttle reasons (GPU) or load and frequency (CPU) meanwhile
+    """
+    if runs < 1:
+        raise UserError(f"runs must be at least 1, not {runs}")
+    inputs = random_inputs(runtime.artifact, batch)
+    runtime.bind(inputs)
+    watcher = monitor(runtime.has_copies) if watch else nullcontext()
+    with watcher:
+        measured = [measure(runtime, protocol, **options) for _ in range(runs)]
+    seen = (
+        watcher.result() if not isinstance(watcher, nullcontext) else Watch(NOT_MONITORED, ("not asked for",))
+    )
+    return _record(runtime, measured, seen, batch)
+
+
+def _record(runtime: Runtime, measured: Sequence[Measurement], seen: Watch, batch: int) -> LatencyRecord:
+    first, artifact, info = measured[0], runtime.artifact, runtime.info
+    values = np.concatenate([m.latencies_ms for m in measured])
+    if not len(values):
+        raise UserError("no frame was finished in time; lower the frame rate or measure for longer")
+    medians = tuple(float(np.median(m.latencies_ms)) for m in measured)
+    reasons = list(seen.reasons) if seen.state != NOT_MONITORED or seen.values else []
+    spread = (max(medians) - min(medians)) / min(medians)
+    if spread > NOISE_LIMIT:
+        reasons.append(f"medians of {len(medians)} runs differ by {spread:.0%} (limit {NOISE_LIMIT:.0%})")
+    if first.protocol != "rate":  # a growing queue is a finding, not noise
+        for reason in (r for m in measured for r in noise_reasons(m.latencies_ms)):
+            if reason not in reasons:
+                reasons.append(reason)
+    if not all(m.warm_up.steady for m in measured):
+        reasons.append("the pass time had not settled when the warm-up ended")
+    return LatencyRecord(
+        sha256=artifact.sha256,
+        artifact=artifact.to_dict(),
+        runtime=info.runtime,
+        runtime_version=info.version,
+        precision=info.precision,
+        device=info.device,
+        driver=info.driver,
+        input_shape=artifact.inputs[0].sized(batch),
+        batch=artifact.inputs[0].sized(batch)[0],
+        protocol=first.protocol,
+        parameters=first.parameters,
+        statistics=summary(values),
+        clock=first.clock,
+        warm_up=asdict(first.warm_up),
+        noisy=bool(reasons),
+        reasons=tuple(reasons),
+        throttle=seen.state,
+        readings=dict(seen.values) | ({} if seen.values else {"why": "; ".join(seen.reasons)}),
+        time_utc=utc_now(),
+        frames=sum(m.frames for m in measured),
+        misses=sum(m.misses for m in measured),
+        unfinished=sum(m.unfinished for m in measured),
+        growth_ms_per_s=float(np.mean([m.growth_ms_per_s for m in measured])),
+        runs_ms=medians,
+        copies_ms=copies(runtime, batch),
+        includes=("network", *(["masks"] if artifact.has_masks else []), *info.details.get("includes", ())),
+        details=dict(info.details),
+        environment=environment(),
+    )
+
+
+def copies(runtime: Runtime, batch: int = 1, repeats: int = 20) -> dict[str, float]:
+    """Median ms of the copies to the device and back; {} where there is no device memory."""
+    import time
+
+    if not runtime.has_copies:
+        return {}
+    inputs = random_inputs(runtime.artifact, batch)
+    times: dict[str, list[float]] = {"in": [], "out": []}
+    for _ in range(repeats):
+        start = time.perf_counter()
+        runtime.bind(inputs)
+        middle = time.perf_counter()
+        runtime.infer()
+        after = time.perf_counter()
+        runtime.fetch()
+        times["in"].append((middle - start) * 1000)
+        times["out"].append((time.perf_counter() - after) * 1000)
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def measure_latency(
+    model: RFDETR,
+    archs: Iterable[Arch],
+    runtime: str = "onnxruntime",
+    threads: int = 1,
+    rounds: int = 5,
+    passes: int = 5,
+    pause_ms: float = 0.0,
+    progress: bool | Callable[[int, int], None] = False,
+    cache_dir: str | Path | None = None,
+    max_seconds: float | None = None,
+) -> "pd.DataFrame":
+    """Export and time many sub-networks of one supernet, batch 1, on one machine, comparably.
+
+    The sub-networks take turns: every round times each of them for `passes` passes, in a new order, so that a drift of
+    the machine hits all alike. The latency of one is the median of its rounds' medians; `spread` is how far the rounds
+    are apart, (max - min) / median. cache_dir keeps the exported files (used again when weights and versions are the
+    same). max_seconds: end the timing after the round in which it passes; three rounds are always made.
+
+    Returns one row per distinct sub-network, in the order given: the five knobs, arch, latency_ms, latency_low_ms and
+    latency_high_ms (smallest and largest round), spread, noisy (spread over 5 % between the middle rounds), sha256,
+    precision, runtime, threads, rounds. `frame.attrs` holds "environment" and "device".
+    """
+    import time
+
+    import pandas as pd
+
+    from rfdetr.benchmark.export import export_many
+
+    wanted = list(dict.fromkeys(model.resolve(a) for a in archs))
+    if not wanted:
+        raise UserError("there is no sub-network to time")
+    total = 2 * len(wanted)
+    with _bar(progress, total) as report, tempfile.TemporaryDirectory() as scratch:
+        folder = Path(cache_dir) if cache_dir is not None else Path(scratch)
+        artifacts = export_many(model, wanted, folder, progress=lambda done, _: report(done, total))
+        runtimes = {a: load_runtime(runtime, artifacts[a], threads=threads) for a in wanted}
+        for loaded in runtimes.values():
+            loaded.bind(random_inputs(loaded.artifact))
+            warm_up(loaded, max_passes=20, max_seconds=1.0)
+        random = np.random.default_rng(0)
+        medians = np.empty((rounds, len(wanted)))
+        begin = time.perf_counter()
+        for index in range(rounds):
+            for position in random.permutation(len(wanted)):
+                loaded = runtimes[wanted[position]]
+                loaded.infer()  # the one before it has the caches
+                times = []
+                for _ in range(passes):
+                    if pause_ms:
+                        time.sleep(pause_ms / 1000)
+                    times.append(time_pass(loaded, time.perf_counter))
+                medians[index, position] = np.median(times)
+            report(len(wanted) + (index + 1) * len(wanted) // rounds, total)
+            if max_seconds is not None and index >= 2 and time.perf_counter() - begin > max_seconds:
+                medians = medians[: index + 1]
+                report(total, total)
+                break
+        info = next(iter(runtimes.values())).info
+        for loaded in runtimes.values():
+            loaded.close()
+    rows = []
+    for position, arch in enumerate(wanted):
+        values = medians[:, position]
+        middle = float(np.median(values))
+        low, high = np.percentile(values, [25, 75])
+        rows.append(
+            {
+                **arch.to_dict(),
+                "arch": arch.id,
+                "latency_ms": middle,
+                "latency_low_ms": float(values.min()),
+                "latency_high_ms": float(values.max()),
+                "spread": float((values.max() - values.min()) / middle),
+                "noisy": bool((high - low) / middle > NOISE_LIMIT),
+                "sha256": artifacts[arch].sha256,
+                "precision": info.precision,
+                "runtime": f"{info.runtime} {info.version}",
+                "threads": threads,
+                "rounds": len(values),
+            }
+        )
+    frame = pd.DataFrame(rows)
+    # Plain values: pandas copies and compares what is in attrs.
+    frame.attrs["environment"] = environment()
+    frame.attrs["device"] = info.device
+    return frame
+
+
+class _bar:  # noqa: N801 (used like a function)
+    """`report(done, total)` of a progress bar, a callable or nothing."""
+
+    def __init__(self, progress: bool | Callable[[int, int], None], total: int) -> None:
+        self._progress, self._total = progress, total
+        self._tqdm: Any = None
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        if callable(self._progress):
+            return self._progress
+        if not self._progress:
+            return lambda done, total: None
+        from tqdm import tqdm
+
+        self._tqdm = tqdm(total=self._total, desc="export and time", unit="step")
+        return self._advance
+
+    def _advance(self, done: int, total: int) -> None:
+        self._tqdm.update(done - self._tqdm.n)
+
+    def __exit__(self, *_: object) -> None:
+        if self._tqdm is not None:
+            self._tqdm.close()
+
+
+class ArtifactModel:
+    """A loaded artifact that is called like a network: images [B, 3, R, R] -> `Output`.
+
+    A fixed batch is filled up with zeros where images are missing and cut in pieces where there are more.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.arch = runtime.artifact.arch
+        self.class_names = runtime.artifact.class_names
+        self.resolution = int(runtime.artifact.inputs[0].sized()[-1])
+
+    def __call__(self, images: Tensor) -> Output:
+        """Run the artifact; outputs are float32 on the CPU."""
+        spec = self.runtime.artifact.inputs[0]
+        values = images.cpu().numpy().astype(spec.dtype)
+        size = spec.shape[0] if isinstance(spec.shape[0], int) else len(values)
+        pieces = []
+        for start in range(0, len(values), size):
+            piece = values[start : start + size]
+            count = len(piece)
+            if count < size:
+                piece = np.concatenate([piece, np.zeros((size - count, *piece.shape[1:]), piece.dtype)])
+            found = self.runtime.run({spec.name: piece})
+            pieces.append({name: value[:count] for name, value in found.items()})
+        joined = {
+            name: torch.from_numpy(np.concatenate([p[name] for p in pieces])).float() for name in pieces[0]
+        }
+        prediction = Prediction(joined["logits"], joined["boxes"])
+        if "masks" in joined:
+            # Whole masks in the form that post-processing takes: features, one selector per query, no bias.
+            masks = joined["masks"]
+            prediction.mask_features = masks
+            prediction.mask_queries = torch.eye(masks.shape[1]).expand(len(masks), -1, -1)
+            prediction.mask_bias = torch.zeros(1)
+        return Output(encoder=prediction, projector=torch.empty(0))
+
+
+def evaluate_artifact(
+    artifact: Artifact | Runtime,
+    dataset: "DetectionDataset",
+    runtime: str = "onnxruntime",
+    threads: int = 1,
+    **options: Any,
+) -> "CocoResult":
+    """COCO average precision of an exported artifact, run as it is deployed.
+
+    options: of `rfdetr.evaluation.coco.evaluate` (progress, max_dets, categories, masks, ...).
+    """
+    from rfdetr.evaluation.coco import evaluate
+
+    loaded = artifact if isinstance(artifact, Runtime) else load_runtime(runtime, artifact, threads=threads)
+    network = ArtifactModel(loaded)
+    missing = {"logits", "boxes"} - {o.name for o in loaded.artifact.outputs}
+    if missing:
+        raise UserError(
+            f"{loaded.artifact.name} has no output {', '.join(sorted(missing))}; only graphs with the outputs of "
+            "rfdetr.benchmark.export can be evaluated"
+        )
+    return evaluate(network, dataset, resolution=network.resolution, **options)
+
+
+def accuracy_record(runtime: Runtime, dataset: "DetectionDataset", **options: Any) -> AccuracyRecord:
+    """Evaluate a loaded artifact and record it under its SHA-256 and the precision as executed."""
+    result = evaluate_artifact(runtime, dataset, **options)
+    return AccuracyRecord(
+        sha256=runtime.artifact.sha256,
+        artifact=runtime.artifact.to_dict(),
+        runtime=runtime.info.runtime,
+        runtime_version=runtime.info.version,
+        precision=runtime.info.precision,
+        dataset=dataset.name,
+        split=dataset.split,
+        fingerprint=dataset.fingerprint,
+        images=len(dataset),
+        metrics=result.row(),
+        time_utc=utc_now(),
+        environment=environment(),
+    )

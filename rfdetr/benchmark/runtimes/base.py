@@ -1,0 +1,104 @@
+"""The interface of all runtimes: load an artifact, run it, time it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from rfdetr.benchmark.artifact import Artifact
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class RuntimeInfo:
+    """What executes an artifact. `precision` is the precision as executed, not as asked for."""
+
+    runtime: str
+    version: str
+    device: str
+    precision: str
+    driver: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Runtime(ABC):
+    """One loaded artifact. `bind` puts inputs on the device, `infer` computes, `fetch` brings outputs back.
+
+    The three are apart because a latency counts `infer` only and states the copies separately. `run` is all three.
+    """
+
+    artifact: Artifact
+    info: RuntimeInfo
+
+    @classmethod
+    @abstractmethod
+    def load(cls, artifact: Artifact, **options: Any) -> Self:
+        """Load an artifact. Raises UserError naming the missing extra or device."""
+
+    @abstractmethod
+    def bind(self, inputs: Arrays) -> None:
+        """Copy the inputs to where `infer` reads them."""
+
+    @abstractmethod
+    def infer(self) -> None:
+        """One forward pass over the bound inputs; returns when it is finished."""
+
+    @abstractmethod
+    def fetch(self) -> dict[str, np.ndarray]:
+        """Outputs of the last `infer`, on the host."""
+
+    def device_ms(self) -> float | None:
+        """Duration of the last `infer` from device events, ms; None where the host's clock is the right one."""
+        return None
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether host and device memory are different, so that `bind` and `fetch` cost something."""
+        return False
+
+    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        """Inputs to outputs, copies included."""
+        self.bind(inputs)
+        self.infer()
+        return self.fetch()
+
+    def close(self) -> None:  # noqa: B027 (most runtimes have nothing to give back)
+        """Give memory back. The runtime cannot be used afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def random_inputs(artifact: Artifact, batch: int = 1, seed: int = 0) -> dict[str, np.ndarray]:
+    """Standard normal inputs of the artifact's shapes (normalised images look alike to the arithmetic)."""
+    random = np.random.default_rng(seed)
+    return {s.name: random.standard_normal(s.sized(batch)).astype(s.dtype) for s in artifact.inputs}
+
+
+def load_runtime(name: str, artifact: Artifact, **options: Any) -> Runtime:
+    """The runtime of that name: onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt.
+
+    PyTorch runs networks, not files: `rfdetr.benchmark.runtimes.torch.TorchRuntime.of` takes those.
+    """
+    from rfdetr.errors import UserError
+
+    if name.startswith("onnxruntime"):
+        from rfdetr.benchmark.runtimes.onnxruntime import OnnxRuntime
+
+        provider = name.partition("-")[2] or "cpu"
+        return OnnxRuntime.load(artifact, provider=provider, **options)
+    if name == "tensorrt":
+        from rfdetr.benchmark.runtimes.tensorrt import TensorRTRuntime
+
+        return TensorRTRuntime.load(artifact, **options)
+    raise UserError(f"unknown runtime {name!r} for a file; choose one of {', '.join(FILE_RUNTIMES)}")
+
+
+FILE_RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt")
+TORCH_RUNTIMES = ("torch", "torch-compile", "torch-cudagraph")
