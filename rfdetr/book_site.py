@@ -149,7 +149,7 @@ def staged_files(
     titles = {}
     for outcome in outcomes:
         notebook = read_notebook(outcome.chapter.path)
-        titles[outcome.chapter.name] = notebook_title(notebook), _paper_object(notebook)
+        titles[outcome.chapter.name] = notebook_title(notebook), paper_objects(notebook)
         if outcome.state == "failed":
             continue
         executed = None
@@ -178,13 +178,17 @@ def notebook_title(notebook: Any) -> str:
     return "(no title)"
 
 
-def _paper_object(notebook: Any) -> str:
-    """What part of the paper a chapter regenerates: its metadata, else the parts that its title names."""
-    named = re.findall(
-        r"(?:Tables?|Fig(?:ure|ures|\.)?|Sec(?:tion|\.)?|Appendix|App\.) [A-Z0-9][\w, ]*",
-        notebook_title(notebook),
-    )
-    return notebook.metadata.get("paper_object") or "; ".join(part.strip(" ,") for part in named)
+_OBJECT = re.compile(
+    r"(?:Tables?|Figures?|Sections?|Appendix|Appendices) [A-Z0-9]+\b(?:(?:, | and )[A-Z0-9]+\b)*"
+)
+
+
+def paper_objects(notebook: Any) -> str:
+    """Tables, figures, sections and appendices named in the title and in the line "The paper's object: ..." below it."""
+    opening = notebook.cells[0].source if notebook.cells and notebook.cells[0].cell_type == "markdown" else ""
+    stated = re.search(r"The paper['’]s objects?:(.*)", opening)
+    text = notebook_title(notebook) + (stated[1] if stated else "")
+    return ", ".join(dict.fromkeys(_OBJECT.findall(text)))
 
 
 def _configuration(project: Project) -> dict[str, Any]:

@@ -10,7 +10,14 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from rfdetr.book import build_book, find_project, parse_parameters
 from rfdetr.book_cache import Chapter, Project, chapter_key, chapter_parameters
 from rfdetr.book_run import execute
-from rfdetr.book_site import build_site, figures_without_alt, page, read_toc, repository_address
+from rfdetr.book_site import (
+    build_site,
+    figures_without_alt,
+    page,
+    paper_objects,
+    read_toc,
+    repository_address,
+)
 from rfdetr.cli import main
 from rfdetr.errors import UserError
 from rfdetr.sources import package_root
@@ -276,6 +283,16 @@ def test_page_takes_todays_text_and_the_outputs_by_position():
     assert "New prose." in text and "Between." in text and "carry no meaning" in text and "`seed = 1`" in text
     assert "profile = 'smoke'" not in text
     assert [cell.outputs[0].text for cell in made.cells if cell.get("outputs")] == ["output 0", "output 1"]
+
+
+def test_paper_objects_are_read_from_the_opening():
+    stated = "*The paper's objects: Section 3 and Figures 2 and 3 (arXiv v1), with Appendix A; Tables 7, 8.*\n\nSee Table 1."
+    assert (
+        paper_objects(notebook(title="04 Training", prose=stated))
+        == "Section 3, Figures 2 and 3, Appendix A, Tables 7, 8"
+    )
+    assert paper_objects(notebook(title="Table 5: ablation")) == "Table 5"
+    assert paper_objects(notebook(title="A chapter")) == ""
 
 
 def test_page_of_a_chapter_that_was_not_executed_says_so():
