@@ -9,6 +9,7 @@ runtime of known service time can be measured exactly. GPU passes are timed by d
 `rate` always uses the clock, because waiting happens on the host.
 """
 
+import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -225,15 +226,19 @@ def _clock_name(runtime: Timed) -> str:
     return "host clock" if runtime.device_ms() is None else "device events"
 
 
-PROTOCOLS = {"buffered": buffered, "sustained": sustained, "rate": rate}
+PROTOCOLS: dict[str, Callable[..., Measurement]] = {
+    "buffered": buffered,
+    "sustained": sustained,
+    "rate": rate,
+}
 
 
 def measure(runtime: Timed, protocol: str = "buffered", **options: Any) -> Measurement:
     """Run a protocol by name; `options` are its arguments. Raises UserError for an unknown name or argument."""
     if protocol not in PROTOCOLS:
         raise UserError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    function: Callable[..., Measurement] = PROTOCOLS[protocol]
-    known = set(function.__code__.co_varnames[: function.__code__.co_argcount]) - {"runtime"}
+    function = PROTOCOLS[protocol]
+    known = set(inspect.signature(function).parameters) - {"runtime"}
     unknown = sorted(set(options) - known)
     if unknown:
         raise UserError(f"{protocol} has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}")

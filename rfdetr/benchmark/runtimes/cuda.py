@@ -1,0 +1,99 @@
+"""CUDA memory, streams, events and graphs through NVIDIA's `cuda-python`, without PyTorch."""
+
+from typing import Any
+
+import numpy as np
+
+from rfdetr.errors import UserError
+
+
+class CudaError(RuntimeError):
+    """A CUDA call failed."""
+
+
+def load_bindings() -> Any:
+    """The module of runtime bindings. Raises UserError naming the extra when it is missing."""
+    try:
+        from cuda.bindings import runtime  # cuda-python 12.6 and later
+    except ImportError:
+        try:
+            from cuda import cudart as runtime  # type: ignore[no-redef,attr-defined,unused-ignore]
+        except ImportError as error:
+            raise UserError(
+                "TensorRT needs the CUDA bindings: pip install 'rf-detr-nas-companion[tensorrt]'"
+            ) from error
+    return runtime
+
+
+class Cuda:
+    """One stream on one device. Every call is checked. Addresses and handles are plain integers or binding objects."""
+
+    def __init__(self, device: int = 0, bindings: Any = None) -> None:
+        self.api = bindings or load_bindings()
+        count = self._call("cudaGetDeviceCount")
+        if not count:
+            raise UserError("no CUDA device was found; TensorRT needs an NVIDIA GPU and its driver")
+        self._call("cudaSetDevice", device)
+        self.stream = self._call("cudaStreamCreate")
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        status, *values = getattr(self.api, name)(*arguments)
+        if int(status) != 0:
+            text = f"{name} failed: {getattr(status, 'name', status)}"
+            # No driver and no device are conditions that a user can act on.
+            if getattr(status, "name", "") in ("cudaErrorNoDevice", "cudaErrorInsufficientDriver"):
+                raise UserError(f"{text}; TensorRT needs an NVIDIA GPU and a driver for this CUDA version")
+            raise CudaError(text)
+        return values[0] if len(values) == 1 else tuple(values) or None
+
+    def allocate(self, size: int) -> int:
+        """Device memory of `size` bytes."""
+        return int(self._call("cudaMalloc", max(size, 1)))
+
+    def free(self, address: int) -> None:
+        """Give device memory back."""
+        self._call("cudaFree", address)
+
+    def copy_in(self, address: int, value: np.ndarray) -> None:
+        """Host to device, in the stream's order; `value` must stay alive until `synchronize`."""
+        kind = self.api.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._call("cudaMemcpyAsync", address, value.ctypes.data, value.nbytes, kind, self.stream)
+
+    def copy_out(self, value: np.ndarray, address: int) -> None:
+        """Device to host, in the stream's order; `value` is filled after `synchronize`."""
+        kind = self.api.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._call("cudaMemcpyAsync", value.ctypes.data, address, value.nbytes, kind, self.stream)
+
+    def synchronize(self) -> None:
+        """Wait for the stream."""
+        self._call("cudaStreamSynchronize", self.stream)
+
+    def event(self) -> Any:
+        """A timing event."""
+        return self._call("cudaEventCreate")
+
+    def record(self, event: Any) -> None:
+        """Put an event into the stream."""
+        self._call("cudaEventRecord", event, self.stream)
+
+    def elapsed_ms(self, start: Any, end: Any) -> float:
+        """ms between two events of the stream, both reached."""
+        return float(self._call("cudaEventElapsedTime", start, end))
+
+    def begin_capture(self) -> None:
+        """Start to record the stream's work as a graph."""
+        mode = self.api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", self.stream, mode)
+
+    def end_capture(self) -> Any:
+        """The recorded work as an executable graph."""
+        graph = self._call("cudaStreamEndCapture", self.stream)
+        return self._call("cudaGraphInstantiate", graph, 0)
+
+    def launch(self, graph: Any) -> None:
+        """Run a recorded graph in the stream."""
+        self._call("cudaGraphLaunch", graph, self.stream)
+
+    def close(self) -> None:
+        """Give the stream back."""
+        self._call("cudaStreamDestroy", self.stream)
