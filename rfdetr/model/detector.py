@@ -22,6 +22,7 @@ from rfdetr.model.queries import QuerySelection
 from rfdetr.model.segmentation import MaskHead
 
 if TYPE_CHECKING:
+    from rfdetr.model.load_report import LoadReport
     from rfdetr.model.predict import Detections
 
 PRIOR = 0.01  # initial probability of every class (focal prior)
@@ -32,6 +33,9 @@ class RFDETR(nn.Module):
 
     With `decoder_layers=0` there is no decoder and the encoder's proposals are the prediction.
     """
+
+    load_report: "LoadReport | None" = None
+    """What became of every tensor when weights were loaded from a file (`rfdetr.load_official`)."""
 
     def __init__(self, num_classes: int = 91, **sizes: Any) -> None:
         super().__init__()

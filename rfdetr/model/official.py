@@ -1,135 +1,249 @@
-"""Published checkpoints: their tensor names, and what each becomes here.
+"""Published checkpoints become networks here: `load_official`.
 
-Source: the published state dicts (names and shapes in tests/data/*.keys.json).
+Source: the published configurations (Tables 7 and 8) and state dicts. A fixed-size checkpoint is a supernet at once: any
+other resolution, patch size, number of windows, fewer decoder layers and fewer queries work through `model(images, arch)`.
 """
 
-from collections.abc import Callable, Iterator
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rfdetr.model.config import ModelConfig
+from rfdetr.arch import PRESETS
+from rfdetr.errors import UserError
+from rfdetr.model.checkpoint_files import read_tensors, unwrap
+from rfdetr.model.config import ModelConfig, preset_config
+from rfdetr.model.detector import RFDETR
+from rfdetr.model.downloads import fetch, verify
+from rfdetr.model.flex import resize_kernel, resize_positions
+from rfdetr.model.load_report import LoadReport
+from rfdetr.model.published_names import (
+    ENCODER,
+    JOIN,
+    UNUSED,
+    from_published,
+    from_transformers,
+    names,
+    published_names,
+)
 
-ENCODER = "backbone.0.encoder.encoder."
-PROJECTOR = "backbone.0.projector.stages.0."
+__all__ = ["from_published", "load_official", "published_names"]
 
-
-def _flat_groups(t: Tensor, config: ModelConfig) -> Tensor:
-    return t.unflatten(0, (config.groups, -1))
-
-
-def _names(config: ModelConfig) -> Iterator[tuple[str, tuple[str, ...], str]]:
-    """(our name, published names, how to join them); how is "same", "rows", "stack", "groups" or "table"."""
-
-    def pair(ours: str, theirs: str) -> Iterator[tuple[str, tuple[str, ...], str]]:
-        for part in ("weight", "bias"):
-            yield f"{ours}.{part}", (f"{theirs}.{part}",), "same"
-
-    embeddings = ENCODER + "embeddings."
-    yield "backbone.class_token", (embeddings + "cls_token",), "same"
-    yield "backbone.positions", (embeddings + "position_embeddings",), "same"
-    yield "backbone.patch_kernel", (embeddings + "patch_embeddings.projection.weight",), "same"
-    yield "backbone.patch_bias", (embeddings + "patch_embeddings.projection.bias",), "same"
-    for i in range(config.depth):
-        ours, theirs = f"backbone.blocks.{i}.", f"{ENCODER}encoder.layer.{i}."
-        attention = theirs + "attention.attention."
-        for part in ("weight", "bias"):
-            yield (
-                f"{ours}attention.qkv.{part}",
-                tuple(f"{attention}{n}.{part}" for n in ("query", "key", "value")),
-                "rows",
-            )
-        yield from pair(ours + "attention.proj", theirs + "attention.output.dense")
-        yield ours + "scale1", (theirs + "layer_scale1.lambda1",), "same"
-        yield ours + "scale2", (theirs + "layer_scale2.lambda1",), "same"
-        for name, published in (
-            ("norm1", "norm1"),
-            ("norm2", "norm2"),
-            ("fc1", "mlp.fc1"),
-            ("fc2", "mlp.fc2"),
-        ):
-            yield from pair(ours + name, theirs + published)
-    yield from pair("backbone.norm", ENCODER + "layernorm")
-
-    def conv(ours: str, theirs: str) -> Iterator[tuple[str, tuple[str, ...], str]]:
-        yield ours + ".conv.weight", (theirs + ".conv.weight",), "same"
-        yield from pair(ours + ".norm", theirs + ".bn")
-
-    yield from conv("projector.split", PROJECTOR + "0.cv1")
-    yield from conv("projector.mix", PROJECTOR + "0.cv2")
-    for i in range(3):
-        for j in range(2):
-            yield from conv(f"projector.bottlenecks.{i}.{j}", f"{PROJECTOR}0.m.{i}.cv{j + 1}")
-    yield from pair("projector.norm", PROJECTOR + "1")
-
-    def groups(ours: str, theirs: str) -> Iterator[tuple[str, tuple[str, ...], str]]:
-        for part in ("weight", "bias"):
-            yield f"{ours}.{part}", tuple(f"{theirs.format(g)}.{part}" for g in range(config.groups)), "stack"
-
-    yield from groups("selection.projection", "transformer.enc_output.{}")
-    yield from groups("selection.norm", "transformer.enc_output_norm.{}")
-    yield from groups("selection.classes", "transformer.enc_out_class_embed.{}")
-    for i in range(3):
-        yield from groups(f"selection.boxes.{i}", f"transformer.enc_out_bbox_embed.{{}}.layers.{i}")
-    if config.decoder_layers:
-        yield "query_features", ("query_feat.weight",), "groups"
-        yield "reference_deltas", ("refpoint_embed.weight",), "groups"
-        yield from pair("class_head", "class_embed")
-        for i in range(3):
-            yield from pair(f"box_head.layers.{i}", f"bbox_embed.layers.{i}")
-        yield from pair("decoder.norm", "transformer.decoder.norm")
-        for i in range(2):
-            yield from pair(f"decoder.position.layers.{i}", f"transformer.decoder.ref_point_head.layers.{i}")
-    for i in range(config.decoder_layers):
-        ours, theirs = f"decoder.layers.{i}.", f"transformer.decoder.layers.{i}."
-        yield ours + "self_attention.in_weight", (theirs + "self_attn.in_proj_weight",), "same"
-        yield ours + "self_attention.in_bias", (theirs + "self_attn.in_proj_bias",), "same"
-        for name, published in (
-            ("self_attention.output", "self_attn.out_proj"),
-            ("norm1", "norm1"),
-            ("cross_attention.offsets", "cross_attn.sampling_offsets"),
-            ("cross_attention.weights", "cross_attn.attention_weights"),
-            ("cross_attention.value", "cross_attn.value_proj"),
-            ("cross_attention.output", "cross_attn.output_proj"),
-            ("norm2", "norm2"),
-            ("fc1", "linear1"),
-            ("fc2", "linear2"),
-            ("norm3", "norm3"),
-        ):
-            yield from pair(ours + name, theirs + published)
-    if config.segmentation:
-        head = "segmentation_head."
-        yield "mask_head.bias", (head + "bias",), "same"
-        for i in range(config.decoder_layers):
-            for name, published in (("depthwise", "dwconv"), ("norm", "norm"), ("pointwise", "pwconv1")):
-                yield from pair(f"mask_head.blocks.{i}.{name}", f"{head}blocks.{i}.{published}")
-        if config.decoder_layers:
-            yield from pair("mask_head.pixel", head + "spatial_features_proj")
-        yield from pair("mask_head.norm", head + "query_features_block.norm_in")
-        yield from pair("mask_head.fc1", head + "query_features_block.layers.0")
-        yield from pair("mask_head.fc2", head + "query_features_block.layers.2")
-        yield from pair("mask_head.query", head + "query_features_proj")
+_ANCHORS = ("backbone.", "transformer.", "class_embed.", "model.backbone.backbone.", "model.model.backbone.")
+_POSITIONS = ENCODER + "embeddings.position_embeddings"
+_KERNEL = ENCODER + "embeddings.patch_embeddings.projection.weight"
 
 
-JOIN: dict[str, Callable[[list[Tensor], ModelConfig], Tensor]] = {
-    "same": lambda parts, config: parts[0],
-    "rows": lambda parts, config: torch.cat(parts),
-    "stack": lambda parts, config: torch.stack(parts),
-    "groups": lambda parts, config: _flat_groups(parts[0], config),
-}
+def load_official(
+    name: str,
+    source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    *,
+    checksum: str | None = None,
+    class_names: tuple[str, ...] | None = None,
+    base_patch: int | None = None,
+    position_grid: int | None = None,
+) -> RFDETR:
+    """A network with published weights, in evaluation mode.
 
+    name           a key of `PRESETS`: which configuration the weights are for
+    source         path of a `.pth`, `.pt` or `.safetensors` file, or a state dict (or checkpoint dict), with the published
+                   names or those of the Transformers classes for this model; None downloads the public file by name
+    checksum       "md5:..." or "sha256:..." that a file given as `source` must have
+    class_names    names of the K classes; default: COCO's for K = 91
+    base_patch, position_grid   store kernel and positions at another size than the file has, for training a supernet
+                   (position_grid 120 serves resolution 960 with patch size 8)
 
-def from_published(state: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """A published state dict in our names and shapes, for a network of exactly these sizes.
-
-    Raises KeyError naming a published tensor that is missing.
+    Number of classes, queries, query groups and the position grid are taken from the file, since fine-tuned and released
+    files differ from the named configuration there. `model.load_report` tells what became of every tensor.
+    Raises UserError for a file that is missing, damaged, unsafe, of another architecture, or has a tensor that has no
+    explanation. Float64 weights give a float64 network, all others a float32 one.
     """
-    return {
-        ours: JOIN[how]([state[name] for name in published], config)
-        for ours, published, how in _names(config)
+    preset_config(name)
+    if source is None:
+        source = fetch("official_checkpoints", name)
+    elif checksum is not None and not isinstance(source, Mapping):
+        verify(source, checksum)
+    state, origin_name = read_tensors(source)
+    state = unwrap(state, _ANCHORS)
+    if any("backbone.backbone." in key for key in state):
+        layout = "Transformers"
+        state, origin = from_transformers(state)
+    else:
+        layout, origin = "published", {key: (key,) for key in state}
+    report = LoadReport(origin_name, layout)
+
+    stored = _read_config(name, state, origin_name, report)
+    if class_names is not None or (stored.num_classes == 91 and stored.class_names is None):
+        stored = stored.replace(class_names=class_names or _coco_names())
+    _check_keys(name, stored, state, origin, report)
+    tensors = _convert(name, stored, state, origin, report)
+    config = stored.replace(
+        base_patch=base_patch or stored.base_patch, position_grid=position_grid or stored.position_grid
+    )
+    _resize(tensors, stored, config, origin, report)
+
+    with torch.device("meta"):
+        model = RFDETR(**config.to_dict())
+    dtype = torch.float64 if tensors["backbone.patch_kernel"].dtype == torch.float64 else torch.float32
+    model.load_state_dict({key: value.to(dtype).clone() for key, value in tensors.items()}, assign=True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    model.load_report = report
+    return model.eval()
+
+
+def _shape(state: dict[str, Tensor], key: str, source: str) -> torch.Size:
+    if key not in state:
+        raise UserError(
+            f"{source} is no checkpoint of this model: {key} is missing. Expected the published layout or that of the "
+            "Transformers classes RfDetrForObjectDetection and RfDetrForInstanceSegmentation"
+        )
+    return state[key].shape
+
+
+def _count(state: dict[str, Tensor], pattern: str) -> int:
+    """One more than the largest number that `pattern` finds in the names."""
+    return max((int(m[1]) + 1 for m in map(re.compile(pattern).match, state) if m), default=0)
+
+
+def _read_config(name: str, state: dict[str, Tensor], source: str, report: LoadReport) -> ModelConfig:
+    """Sizes of the network in the file; raises UserError where they cannot belong to the named configuration."""
+    preset = preset_config(name)
+    kernel = _shape(state, _KERNEL, source)
+    found: dict[str, Any] = {
+        "embed_dim": kernel[0],
+        "base_patch": kernel[-1],
+        "depth": _count(state, re.escape(ENCODER) + r"encoder\.layer\.(\d+)\."),
+        "decoder_layers": _count(state, r"transformer\.decoder\.layers\.(\d+)\."),
+        "segmentation": any(key.startswith("segmentation_head.") for key in state),
+        "hidden_dim": _shape(state, "transformer.enc_output.0.weight", source)[0],
     }
+    grid = round((_shape(state, _POSITIONS, source)[1] - 1) ** 0.5)
+    wrong = {key: value for key, value in found.items() if value != getattr(preset, key)}
+    twins = [other for other in PRESETS if _matches(other, found, grid)]
+    # Sizes M and L differ in their grid alone; a grid that no configuration has is somebody's own.
+    if not wrong and twins and name not in twins and grid != preset.position_grid:
+        wrong = {"position_grid": grid}
+    if wrong:
+        details = ", ".join(f"{key} is {value}, not {getattr(preset, key)}" for key, value in wrong.items())
+        hint = f"; it fits {' or '.join(twins)}" if twins else ""
+        raise UserError(f"{source} is not a checkpoint of {name}: {details}{hint}")
+
+    groups = _count(state, r"transformer\.enc_output\.(\d+)\.")
+    rows = _shape(state, "query_feat.weight", source)[0]
+    if rows % groups:
+        raise UserError(f"{source} is damaged: {rows} queries cannot be shared by {groups} groups")
+    read = {
+        "num_classes": _shape(state, "class_embed.weight", source)[0],
+        "queries": rows // groups,
+        "groups": groups,
+        "position_grid": grid,
+    }
+    report.notes += [
+        f"{key} is {value} in the file, {getattr(preset, key)} in the configuration {name}"
+        for key, value in read.items()
+        if value != getattr(preset, key)
+    ]
+    arch = PRESETS[name].arch
+    arch = arch.replace(queries=min(arch.queries, read["queries"]))
+    return preset.replace(**read, default_arch=arch)
 
 
-def published_names(config: ModelConfig) -> dict[str, tuple[str, ...]]:
-    """Our tensor name -> the published tensors that it is made of, in order."""
-    return {ours: published for ours, published, _ in _names(config)}
+def _matches(name: str, found: dict[str, Any], grid: int) -> bool:
+    config = preset_config(name)
+    # The base checkpoint keeps DINOv2's own position grid.
+    grids = (config.position_grid, 37) if name == "base" else (config.position_grid,)
+    return grid in grids and all(getattr(config, key) == value for key, value in found.items())
+
+
+def _check_keys(
+    name: str,
+    config: ModelConfig,
+    state: dict[str, Tensor],
+    origin: dict[str, tuple[str, ...]],
+    report: LoadReport,
+) -> None:
+    """Every tensor of the file must be needed or be known to be unused, and every needed one be there and fit."""
+    needed = {key for keys in published_names(config).values() for key in keys}
+    missing = sorted(needed - set(state))
+    if missing:
+        raise UserError(
+            f"{report.source} is not a complete checkpoint of {name}: {len(missing)} tensors are missing, first {missing[0]}"
+        )
+    unknown = sorted(set(state) - needed - set(UNUSED))
+    if unknown:
+        raise UserError(
+            f"{report.source} holds {len(unknown)} tensors that {name} has no place for, first {origin[unknown[0]][0]} "
+            f"{list(state[unknown[0]].shape)}: another architecture, or a release that this version does not know"
+        )
+    for key, reason in UNUSED.items():
+        report.add("dropped", origin.get(key, ()), reason=reason)
+
+
+def _convert(
+    name: str,
+    config: ModelConfig,
+    state: dict[str, Tensor],
+    origin: dict[str, tuple[str, ...]],
+    report: LoadReport,
+) -> dict[str, Tensor]:
+    """The tensors under our names; raises UserError where a shape does not fit."""
+    with torch.device("meta"):
+        expected = {key: value.shape for key, value in RFDETR(**config.to_dict()).state_dict().items()}
+    tensors: dict[str, Tensor] = {}
+    for ours, keys, how in names(config):
+        shapes = ", ".join(f"{key} {list(state[key].shape)}" for key in keys[:3])
+        try:
+            tensors[ours] = JOIN[how]([state[key] for key in keys], config)
+        except RuntimeError as error:
+            raise UserError(f"{report.source} does not fit {name}: {shapes} do not fit together") from error
+        if tensors[ours].shape != expected[ours]:
+            raise UserError(
+                f"{report.source} does not fit {name}: {shapes} would give {list(tensors[ours].shape)} for {ours}, "
+                f"expected {list(expected[ours])}"
+            )
+        for key in keys:
+            report.add("loaded", origin[key], ours)
+    return tensors
+
+
+def _resize(
+    tensors: dict[str, Tensor],
+    stored: ModelConfig,
+    config: ModelConfig,
+    origin: dict[str, tuple[str, ...]],
+    report: LoadReport,
+) -> None:
+    """Store kernel and positions at the sizes that were asked for."""
+    for ours, key, old, new, resize, reason in (
+        (
+            "backbone.patch_kernel",
+            _KERNEL,
+            stored.base_patch,
+            config.base_patch,
+            resize_kernel,
+            "pseudo-inverse resize of the patch kernel",
+        ),
+        (
+            "backbone.positions",
+            _POSITIONS,
+            stored.position_grid,
+            config.position_grid,
+            resize_positions,
+            "bicubic resize of the position grid",
+        ),
+    ):
+        if old != new:
+            tensors[ours] = resize(tensors[ours], new)
+            report.entries = [e for e in report.entries if e.target != ours]
+            report.add("resized", origin[key], ours, f"{reason}, {old} to {new} per side")
+
+
+def _coco_names() -> tuple[str, ...]:
+    from rfdetr.data.categories import CategoryMap
+
+    official = CategoryMap.official()
+    return tuple(official.name_of(index) for index in range(official.num_classes))

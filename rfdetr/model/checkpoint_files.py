@@ -1,0 +1,109 @@
+"""Reading tensors from files without running code from them."""
+
+import argparse
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rfdetr.errors import UserError
+
+WEIGHT_ENTRIES = ("model", "state_dict")
+"""Entries of a training checkpoint that may hold the weights, in order of preference."""
+WRAPPERS = ("module.", "_orig_mod.", "model.")
+"""Prefixes that training wrappers (data parallel, compile, Lightning) put before every name."""
+
+_UNSAFE = re.compile(r"GLOBAL|unrecognized|not an allowed|blocked|disallowed|[Uu]nsupported (class|operand)")
+
+
+def read_tensors(source: Any) -> tuple[dict[str, Tensor], str]:
+    """The weights of a checkpoint, name -> tensor on the CPU, and a description of the source.
+
+    source: path of a `.pth`/`.pt` file (a state dict, or a dict whose "model" or "state_dict" entry is one) or of a
+    `.safetensors` file; or such a dict itself. Pickled files are read with `weights_only`: nothing in them is executed.
+    Raises UserError for a missing, truncated, foreign or unsafe file, and when there are no tensors in it.
+    """
+    if isinstance(source, Mapping):
+        return _weights(source, "state dict"), "state dict"
+    path = Path(source)
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}: check the path")
+    return _weights(_read(path), str(path)), str(path)
+
+
+def _read(path: Path) -> Any:
+    with path.open("rb") as file:
+        head = file.read(16)
+    if path.suffix == ".safetensors" or head[8:9] == b"{":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(_damaged(path, error)) from error
+    if len(head) == 0:
+        raise UserError(_damaged(path, "the file is empty"))
+    try:
+        # Published checkpoints keep their command line as a Namespace, which is only a bag of plain values.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not zipfile.is_zipfile(path) and head[:1] != b"\x80":
+            raise UserError(_damaged(path, "neither a PyTorch nor a safetensors file")) from error
+        # Torch's message also advises to load without the check; only the line that names the object is passed on.
+        unsafe = [line for line in str(error).splitlines() if _UNSAFE.search(line)]
+        if unsafe:
+            raise UserError(
+                f"{path} holds objects that are not plain tensors and could run code; it was not loaded, and nothing in "
+                f"it was executed ({unsafe[0].strip()}). If you trust the file, save its state dict alone, best as safetensors"
+            ) from error
+        raise UserError(_damaged(path, "unreadable pickle")) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, IndexError) as error:
+        raise UserError(_damaged(path, error)) from error
+
+
+def _damaged(path: Path, error: object) -> str:
+    detail = " ".join(str(error).split())[:200]
+    return (
+        f"{path} cannot be read as a checkpoint: truncated or damaged ({detail}); download or copy it again"
+    )
+
+
+def _weights(content: Any, name: str) -> dict[str, Tensor]:
+    for entry in WEIGHT_ENTRIES:
+        if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
+            content = content[entry]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise UserError(
+            f"{name} holds no weights: expected a state dict or a dict with a 'model' entry, got {type(content).__name__}"
+        )
+    foreign = [key for key, value in content.items() if not isinstance(value, Tensor)]
+    if foreign:
+        raise UserError(
+            f"{name} is no state dict: entry {foreign[0]!r} is no tensor; give the entry that holds the weights"
+        )
+    broken = [
+        key for key, value in content.items() if value.is_floating_point() and not value.isfinite().all()
+    ]
+    if broken:
+        raise UserError(
+            f"{name} is damaged: {broken[0]} holds values that are not finite; get the file again"
+        )
+    return dict(content)
+
+
+def unwrap(state: dict[str, Tensor], anchors: tuple[str, ...]) -> dict[str, Tensor]:
+    """Remove wrapper prefixes shared by all names, until names that start with one of `anchors` appear."""
+    while not any(key.startswith(anchors) for key in state):
+        prefix = next((w for w in WRAPPERS if all(key.startswith(w) for key in state)), None)
+        if prefix is None:
+            break
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
