@@ -1,0 +1,363 @@
+"""Units of work shared by many processes and machines, on an Optuna storage; results are kept exactly once.
+
+A unit is an Optuna trial: waiting, running, complete or failed. Workers join and leave at any time. A running trial has a
+heartbeat, a number that its worker raises; whoever sees it stand still for `grace` seconds of its OWN clock declares the
+worker dead and puts the unit back (no clocks are compared, and it works on every storage; Optuna's own heartbeat exists
+for databases only). A worker that was only slow may finish a unit a second time; the results have one row per unit, so
+the second one is dropped.
+"""
+
+import json
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rfdetr.errors import UserError
+
+_PATIENCE = 120.0  # seconds for which a busy or restarting database is asked again
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State of a search over all its workers. seconds_per_unit and eta_seconds are NaN before the first unit is done."""
+
+    total: int
+    done: int
+    running: int
+    waiting: int
+    failed: int
+    workers: int
+    seconds_per_unit: float
+    eta_seconds: float
+
+    def __str__(self) -> str:
+        eta = f", about {self.eta_seconds:.0f} s left" if self.eta_seconds == self.eta_seconds else ""
+        return f"{self.done}/{self.total} units, {self.running} running on {self.workers} workers, {self.failed} failed{eta}"
+
+
+class WorkQueue:
+    """The units of one search.
+
+    storage    "sqlite:///search.db" (one machine), "postgresql://user@host/database" (many), or "journal:///path/file" for
+               a file on a disk that all workers share
+    name       of the search; workers with the same name and storage share it
+    units      names of all units; the same for every worker
+    heartbeat  seconds between two signs of life;   grace: seconds without one after which a worker counts as dead
+    attempts   how often a unit that raises, or whose worker dies, is tried before it counts as failed
+
+    Raises UserError when the storage cannot be opened.
+    """
+
+    def __init__(
+        self,
+        storage: str,
+        name: str,
+        units: Iterable[str],
+        *,
+        heartbeat: float = 20.0,
+        grace: float = 120.0,
+        attempts: int = 5,
+    ) -> None:
+        from optuna.exceptions import DuplicatedStudyError
+        from optuna.study import StudyDirection
+
+        if grace < 3 * heartbeat:
+            raise UserError(f"grace={grace} must be at least three heartbeats of {heartbeat} s")
+        self.name, self.units = name, list(dict.fromkeys(units))
+        self.heartbeat, self.grace, self.attempts = heartbeat, grace, attempts
+        self.worker = f"{socket.gethostname()}-{os.getpid()}"
+        self.storage, self.results = _again(lambda: _open(storage, name))
+        try:
+            self.study = _again(lambda: self.storage.create_new_study([StudyDirection.MAXIMIZE], name))
+        except DuplicatedStudyError:
+            self.study = self.storage.get_study_id_from_name(name)
+        self._seen: dict[int, tuple[Any, float]] = {}
+        self._fill()
+
+    def work(
+        self,
+        compute: Callable[[str], Any],
+        on_progress: Callable[[Progress], None] | None = None,
+        limit: int | None = None,
+    ) -> int:
+        """Compute waiting units until none is left anywhere, or `limit` of them; returns how many.
+
+        compute(unit) gives plain values (JSON). Waits for units that other workers run, in case these die. An interrupt
+        gives the unit back at once. Raises UserError when units have failed `attempts` times, after all others are done.
+        """
+        count = 0
+        while limit is None or count < limit:
+            taken = self._take()
+            if taken is not None:
+                count += self._run(*taken, compute)
+                if on_progress is not None:
+                    on_progress(self.progress())
+                continue
+            if not self._fill():
+                progress = self.progress()
+                if progress.running + progress.waiting == 0:
+                    break
+                time.sleep(self.heartbeat * random.uniform(0.5, 1.0))
+        if limit is None:
+            self._raise_failures()
+        return count
+
+    def progress(self) -> Progress:
+        """Counts over all workers."""
+        done = self.results.read()
+        trials = self._trials()
+        running = [t for t in trials if t.state.name == "RUNNING"]
+        failed = sum(unit not in done for unit in self._hopeless(trials))
+        workers = {t.user_attrs.get("worker") for t in running}
+        times = [entry["seconds"] for entry in done.values()]
+        each = sum(times) / len(times) if times else float("nan")
+        left = len(self.units) - len(done) - failed
+        waiting = sum(t.state.name == "WAITING" for t in trials)
+        eta = each * left / max(1, len(workers))
+        return Progress(len(self.units), len(done), len(running), waiting, failed, len(workers), each, eta)
+
+    def values(self) -> dict[str, Any]:
+        """Unit -> what `compute` returned, for all units done so far."""
+        return {unit: entry["value"] for unit, entry in self.results.read().items()}
+
+    def _trials(self) -> list[Any]:
+        return _again(lambda: self.storage.get_all_trials(self.study, deepcopy=False))
+
+    def _fill(self) -> int:
+        """Put units back that nobody has: never queued, failed, or their worker is dead. Returns how many."""
+        from optuna.trial import TrialState, create_trial
+
+        self._bury()
+        done = self.results.read()
+        trials = self._trials()
+        live = {t.user_attrs["unit"] for t in trials if not t.state.is_finished()}
+        hopeless = self._hopeless(trials)
+        missing = [u for u in self.units if u not in done and u not in live and u not in hopeless]
+        for unit in missing:
+            template = create_trial(state=TrialState.WAITING, user_attrs={"unit": unit})
+            _again(partial(self.storage.create_new_trial, self.study, template))
+        return len(missing)
+
+    def _bury(self) -> None:
+        """Fail the trials whose heartbeat has stood still for `grace` seconds."""
+        now = time.monotonic()
+        for trial in self._trials():
+            if trial.state.name != "RUNNING":
+                continue
+            beat = trial.user_attrs.get("heartbeat")
+            last, since = self._seen.setdefault(trial._trial_id, (beat, now))
+            if beat != last:
+                self._seen[trial._trial_id] = beat, now
+            elif now - since > self.grace:
+                self._finish(trial._trial_id, "FAIL")
+
+    def _hopeless(self, trials: Iterable[Any]) -> dict[str, str]:
+        """Units that failed too often, with the last error."""
+        failures: dict[str, list[str]] = {}
+        for trial in trials:
+            if trial.state.name == "FAIL" and not trial.user_attrs.get("given_back"):
+                error = trial.user_attrs.get("error", "its worker died")
+                failures.setdefault(trial.user_attrs["unit"], []).append(error)
+        return {unit: errors[-1] for unit, errors in failures.items() if len(errors) >= self.attempts}
+
+    def _raise_failures(self) -> None:
+        done = self.results.read()
+        failed = {u: e for u, e in self._hopeless(self._trials()).items() if u not in done}
+        if failed:
+            unit, error = next(iter(failed.items()))
+            raise UserError(
+                f"{len(failed)} of {len(self.units)} units failed {self.attempts} times, first {unit}: {error}. The other "
+                "results are kept; remove the cause and start again under a new name or with more attempts"
+            )
+
+    def _take(self) -> tuple[int, str] | None:
+        """Claim a waiting unit: (trial id, unit); None if there is none."""
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        waiting = [t for t in self._trials() if t.state.name == "WAITING"]
+        # Not all workers at the head of the queue: fewer collisions.
+        for trial in waiting[:8] and random.sample(waiting[:8], len(waiting[:8])):
+            try:
+                claimed = _again(
+                    partial(self.storage.set_trial_state_values, trial._trial_id, TrialState.RUNNING)
+                )
+            except UpdateFinishedTrialError:
+                continue
+            if claimed:
+                return trial._trial_id, trial.user_attrs["unit"]
+        return None
+
+    def _run(self, trial: int, unit: str, compute: Callable[[str], Any]) -> int:
+        if unit in self.results.read():
+            self._finish(trial, "PRUNED")
+            return 0
+        self._note(trial, "worker", self.worker)
+        start = time.perf_counter()
+        try:
+            with self._beating(trial):
+                value = compute(unit)
+        except Exception as error:
+            self._note(trial, "error", f"{type(error).__name__}: {error}")
+            self._finish(trial, "FAIL")
+            return 0
+        except BaseException:
+            self._note(trial, "given_back", True)
+            self._finish(trial, "FAIL")
+            raise
+        entry = {"value": value, "seconds": time.perf_counter() - start, "worker": self.worker}
+        kept = _again(lambda: self.results.insert(unit, json.dumps(entry)))
+        self._finish(trial, "COMPLETE" if kept else "PRUNED")
+        return int(kept)
+
+    @contextmanager
+    def _beating(self, trial: int) -> Any:
+        stop = threading.Event()
+
+        def beat() -> None:
+            number = 0
+            while not stop.wait(self.heartbeat):
+                number += 1
+                self._note(trial, "heartbeat", number)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _note(self, trial: int, key: str, value: Any) -> None:
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        with suppress(UpdateFinishedTrialError):  # declared dead in the meantime
+            _again(lambda: self.storage.set_trial_user_attr(trial, key, value))
+
+    def _finish(self, trial: int, state: str) -> None:
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        values = [1.0] if state == "COMPLETE" else None
+        with suppress(UpdateFinishedTrialError):  # another worker has declared this trial dead
+            _again(lambda: self.storage.set_trial_state_values(trial, TrialState[state], values))
+
+
+class _SqlResults:
+    """One row per (search, unit) in a table of the same database as the trials."""
+
+    def __init__(self, engine: Any, search: str) -> None:
+        import sqlalchemy as sa
+
+        self.engine, self.search = engine, search
+        meta = sa.MetaData()
+        self.table = sa.Table(
+            "rfdetr_results",
+            meta,
+            sa.Column("search", sa.String(200), primary_key=True),
+            sa.Column("unit", sa.String(200), primary_key=True),
+            sa.Column("entry", sa.Text, nullable=False),
+        )
+        meta.create_all(engine)
+
+    def insert(self, unit: str, entry: str) -> bool:
+        from sqlalchemy.exc import IntegrityError
+
+        try:
+            with self.engine.begin() as connection:
+                connection.execute(self.table.insert().values(search=self.search, unit=unit, entry=entry))
+        except IntegrityError:
+            return False
+        return True
+
+    def read(self) -> dict[str, Any]:
+        query = self.table.select().where(self.table.c.search == self.search)
+
+        def rows() -> list[Any]:
+            with self.engine.connect() as connection:
+                return list(connection.execute(query))
+
+        return {row.unit: json.loads(row.entry) for row in _again(rows)}
+
+
+class _FolderResults:
+    """One file per unit beside a journal file; a link that must not exist yet makes the insert unique."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._known: dict[str, Any] = {}
+
+    def insert(self, unit: str, entry: str) -> bool:
+        draft = self.folder / f".{unit}.{os.getpid()}.{random.getrandbits(32):08x}"
+        draft.write_text(entry)
+        try:
+            os.link(draft, self.folder / f"{unit}.json")
+        except FileExistsError:
+            return False
+        finally:
+            draft.unlink()
+        return True
+
+    def read(self) -> dict[str, Any]:
+        for path in self.folder.glob("*.json"):
+            if path.stem not in self._known:
+                self._known[path.stem] = json.loads(path.read_text())
+        return dict(self._known)
+
+
+def _open(url: str, name: str) -> tuple[Any, Any]:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if url.startswith("journal://"):
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+        path = Path(url.removeprefix("journal://"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
+        return JournalStorage(backend), _FolderResults(path.with_name(f"{path.name}.{name}.results"))
+    import sqlalchemy as sa
+
+    options: Mapping[str, Any] = {"pool_pre_ping": True}
+    if url.startswith("sqlite"):
+        options = {"connect_args": {"timeout": _PATIENCE}}
+    elif url.startswith("postgresql://"):
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    try:
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=dict(options))
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
+        raise UserError(
+            f"cannot open the storage {url!r}: {error}; use sqlite:///FILE, postgresql://..., or journal:///FILE"
+        ) from error
+    except ImportError as error:
+        raise UserError(
+            f"the storage {url!r} needs a driver: pip install 'rf-detr-nas-companion[postgres]'"
+        ) from error
+    return storage, _SqlResults(storage.engine, name)
+
+
+def _again(call: Callable[[], Any]) -> Any:
+    """The result of `call`, which is repeated while the database is busy or two workers create the same table."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+    end = time.monotonic() + _PATIENCE
+    wait = 0.05
+    while True:
+        try:
+            return call()
+        except (StorageInternalError, OperationalError, ProgrammingError, IntegrityError):
+            if time.monotonic() > end:
+                raise
+            time.sleep(wait * random.uniform(0.5, 1.5))
+            wait = min(2 * wait, 5.0)
