@@ -28,7 +28,7 @@ CASE = Path(training_case.__file__)
 def start(*arguments, launcher=()):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CASE.parent)}
     command = [sys.executable, *launcher, str(CASE), *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def same(a, b, path=""):
@@ -223,6 +223,14 @@ def test_bf16_stays_near_float32():
     assert losses["bf16"].losses != losses["fp32"].losses
 
 
+def test_coordinates_keep_full_precision_in_a_mixed_forward_pass():
+    model, step_data = network().train(), prepare(data(), SPACE, CONFIG, 0)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        output = model(step_data.images[0][0], step_data.archs[0])
+    assert output.boxes.dtype == output.encoder.boxes.dtype == torch.float32
+    assert output.logits.dtype == torch.bfloat16
+
+
 def test_fp16_scales_the_loss():
     """Gradients of a float16 pass are scaled back before clipping, so their norm is that of float32."""
     config = CONFIG.replace(batch_size=4)
@@ -251,7 +259,42 @@ def test_evaluation_of_both_ends(tmp_path):
     )  # fmt: skip
     found = [(row["step"], row["arch"]) for row in result.evaluations]
     assert found == [(step, arch.id) for step in (1, 2) for arch in (SPACE.largest, SPACE.smallest)]
-    assert all(0 <= row["AP"] <= 1 or math.isnan(row["AP"]) or row["AP"] == -1 for row in result.evaluations)
+    assert all(0 <= row["AP"] <= 1 for row in result.evaluations)
+
+
+def test_an_evaluation_that_was_missed_is_made_up_for(tmp_path):
+    """Killed between the last checkpoint and the evaluation: the same command again only evaluates."""
+    run(tmp_path, steps=2)
+    again = train(
+        network(),
+        data(),
+        SPACE,
+        CONFIG.replace(steps=2),
+        tmp_path,
+        val=data(2),
+        progress=False,
+        accelerator="cpu",
+    )
+    assert [row["step"] for row in again.evaluations] == [2, 2]
+    once_more = train(
+        network(),
+        data(),
+        SPACE,
+        CONFIG.replace(steps=2),
+        tmp_path,
+        val=data(2),
+        progress=False,
+        accelerator="cpu",
+    )
+    assert once_more.evaluations == again.evaluations
+
+
+def test_a_log_that_cannot_be_written_is_reported(tmp_path):
+    log = TrainingLog(tmp_path, 0)
+    log._files[0] = Path("/dev/full").open("a")  # noqa: SIM115
+    with pytest.raises(UserError, match=r"/dev/full .*No space left.*goes on from the last checkpoint"):
+        log.write({"step": 1})
+    log.close()
 
 
 def test_inputs_that_do_not_fit(tmp_path):

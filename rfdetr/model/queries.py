@@ -77,7 +77,8 @@ class QuerySelection(nn.Module):
         Q is at most `queries` (fewer when the grid has fewer tokens); ranks are in order of decreasing score.
         """
         batch, grid, _, dim = memory.shape
-        proposals, usable = grid_proposals(grid, memory.dtype, memory.device)
+        # In the weights' precision: under autocast the memory may be bfloat16, too coarse for coordinates.
+        proposals, usable = grid_proposals(grid, self.boxes[-1].weight.dtype, memory.device)
         tokens = memory.reshape(batch, -1, dim) * usable
         x = self.norm(self.projection(tokens.reshape(1, -1, dim).expand(groups, -1, -1)))
         logits = self.classes(x).unflatten(1, (batch, -1))

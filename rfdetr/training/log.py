@@ -1,14 +1,17 @@
 """What a run writes down: one row per step in log.jsonl and log.csv, and a progress line."""
 
+import contextlib
 import csv
 import io
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rfdetr.errors import UserError
 from rfdetr.files import write_atomic
 
 Row = dict[str, Any]
@@ -37,15 +40,23 @@ class TrainingLog:
         header = not self._columns
         self._columns = self._columns or list(row)
         for file, text in zip(
-            self._files, (json.dumps(row) + "\n", self._csv_lines([row], header)), strict=True
+            self._files, (json.dumps(strict(row)) + "\n", self._csv_lines([row], header)), strict=True
         ):
-            file.write(text)
-            file.flush()
+            try:
+                file.write(text)
+                file.flush()
+            except OSError as error:
+                raise UserError(
+                    f"cannot write {file.name} ({error.strerror}): free some space or choose another folder, then run "
+                    "the same command again; it goes on from the last checkpoint"
+                ) from error
 
     def close(self) -> None:
         """Close both files."""
         for file in self._files:
-            file.close()
+            # A row that did not fit on the disk is tried again here; its failure has been reported.
+            with contextlib.suppress(OSError):
+                file.close()
 
     def _csv_lines(self, rows: list[Row], header: bool) -> str:
         text = io.StringIO(newline="")
@@ -56,8 +67,16 @@ class TrainingLog:
         return text.getvalue()
 
 
+def strict(row: Mapping[str, Any]) -> Row:
+    """A row for JSON, which knows no NaN and no infinity: they become null."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
 def read_log(folder: str | Path) -> list[Row]:
-    """Rows of log.jsonl in a run's folder, oldest first; a half-written last line is left out. No file: no rows."""
+    """Rows of log.jsonl in a run's folder, oldest first; a half-written last line is left out. No file: no rows.
+
+    A loss that was not finite reads None.
+    """
     path = Path(folder) / "log.jsonl"
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:

@@ -36,7 +36,7 @@ from rfdetr.training.checkpoint import (
     save_checkpoint,
 )
 from rfdetr.training.config import RESUMABLE, TrainConfig
-from rfdetr.training.log import Progress, Row, TrainingLog
+from rfdetr.training.log import Progress, Row, TrainingLog, strict
 from rfdetr.training.step import Stepper, StepResult
 
 
@@ -163,6 +163,7 @@ class _Run:
         self.checkpoint = folder / "checkpoint.pt"
         self.main = fabric.global_rank == 0
         self.evaluations: list[Row] = []
+        self.evaluated = -1  # step of the last evaluation, the same in every process
 
     # -- state ------------------------------------------------------------------------------------------------------
 
@@ -192,6 +193,7 @@ class _Run:
         self.evaluations = [
             row for row in _rows(self.folder / "evaluations.jsonl") if row["step"] <= saved.step
         ]
+        self.evaluated = max((row["step"] for row in self.evaluations), default=-1)
         return saved.step
 
     def save(self, step: int) -> None:
@@ -261,6 +263,8 @@ class _Run:
                 log.close()
         if saved != step:
             self.save(step)
+        if self.val is not None and self.evaluated != step:
+            self.evaluate(step)
         return TrainResult(
             step, self.final_model(), self.checkpoint, self.folder / "log.jsonl", self.evaluations
         )
@@ -299,10 +303,8 @@ class _Run:
         }
 
     def _evaluation_due(self, step: int) -> bool:
-        if self.val is None:
-            return False
         every = self.config.evaluate_every
-        return step == self.config.steps or (every > 0 and step % every == 0)
+        return self.val is not None and every > 0 and step % every == 0
 
     def evaluate(self, step: int) -> None:
         """AP of the dearest and the cheapest architecture of the space on `val`, by the main process."""
@@ -314,9 +316,10 @@ class _Run:
             model = self.final_model()
             for arch in dict.fromkeys((self.space.largest, self.space.smallest)):
                 row = {"step": step, "arch": arch.id, **evaluate(model, self.val, arch).row()}
-                self.evaluations.append(row)
+                self.evaluations.append(strict(row))
             lines = "".join(json.dumps(row) + "\n" for row in self.evaluations)
             write_atomic(self.folder / "evaluations.jsonl", lines)
+        self.evaluated = step
         self.fabric.barrier()
 
     def final_model(self) -> RFDETR:

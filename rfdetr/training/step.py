@@ -41,9 +41,10 @@ class Stepper:
     def __init__(self, model: RFDETR, config: TrainConfig, fabric: Fabric) -> None:
         self.model, self.config, self.fabric = model, config, fabric
         self.device = fabric.device
-        model.to(self.device)
         if fabric.world_size > 1:
-            model.load_state_dict(fabric.broadcast(model.state_dict()))
+            # On the processor: a pickled GPU tensor would land on the sender's device in every process.
+            model.load_state_dict(fabric.broadcast({n: t.cpu() for n, t in model.state_dict().items()}))
+        model.to(self.device)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.dtype = self.parameters[0].dtype
         self.optimizer = build_optimizer(model, config)
