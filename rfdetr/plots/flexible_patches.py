@@ -19,9 +19,11 @@ def error_by_size(df: pd.DataFrame, base: int) -> Any:
     methods = list(dict.fromkeys(part.method))
     for box, content in zip(axes, ("photographs", "noise"), strict=True):
         for colour, method in zip(COLOURS, methods, strict=False):
-            line = part[(part.content == content) & (part.method == method)]
+            line = part[(part.content == content) & (part.method == method)].set_index("size", drop=False)
             if line.empty:
                 continue
+            # At the stored size nothing is resized; the gap keeps the line from dropping to zero there.
+            line = line.assign(error=line.error.where(line["size"] != base))
             box.plot(
                 line["size"],
                 line.error.clip(lower=_FLOOR),
