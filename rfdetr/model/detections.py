@@ -1,0 +1,184 @@
+"""The detections of one picture, in its own pixels, with exits to other tools."""
+
+import colorsys
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rfdetr.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from rfdetr.data.categories import CategoryMap
+
+
+@dataclass
+class Detections:
+    """N detections of one picture, best first. Iterating gives (box, score, label, name)."""
+
+    boxes: np.ndarray
+    """[N, 4] float32: left, top, right, bottom in px of the original picture, clipped to it."""
+    scores: np.ndarray
+    """[N] float32 in 0..1."""
+    labels: np.ndarray
+    """[N] int64 class indexes 0..K-1."""
+    size: tuple[int, int]
+    """(height, width) of the original picture in px."""
+    masks: np.ndarray | None = None
+    """[N, height, width] bool, or None without a mask head."""
+    class_names: tuple[str, ...] | None = None
+    """Names of all K classes, or None."""
+    source: str | None = None
+    """Path of the picture, where it came from a file."""
+    image: np.ndarray | None = field(default=None, repr=False)
+    """uint8 [height, width, 3] RGB, kept for `plot`."""
+
+    def __len__(self) -> int:
+        """Number of detections."""
+        return len(self.scores)
+
+    def __iter__(self) -> Any:
+        """(box [4], score, label, name) of each detection."""
+        return iter(zip(self.boxes, self.scores.tolist(), self.labels.tolist(), self.names, strict=True))
+
+    @property
+    def names(self) -> list[str]:
+        """Class name of every detection; "class 3" when the network has no names."""
+        return [self.class_names[i] if self.class_names else f"class {i}" for i in self.labels.tolist()]
+
+    def filter(self, keep: np.ndarray) -> "Detections":
+        """The detections that a boolean mask or an index array [M] selects."""
+        masks = None if self.masks is None else self.masks[keep]
+        return Detections(
+            self.boxes[keep],
+            self.scores[keep],
+            self.labels[keep],
+            self.size,
+            masks,
+            self.class_names,
+            self.source,
+            self.image,
+        )
+
+    def to_supervision(self) -> Any:
+        """As `supervision.Detections`. Raises UserError when that package is not installed."""
+        try:
+            import supervision
+        except ImportError as error:
+            raise UserError(
+                "the package supervision is not installed: pip install 'rf-detr-nas-companion[supervision]'"
+            ) from error
+        return supervision.Detections(
+            xyxy=self.boxes,
+            mask=self.masks,
+            confidence=self.scores,
+            class_id=self.labels,
+            data={"class_name": np.array(self.names, dtype=str)},
+        )
+
+    def to_coco(self, image_id: int, categories: "CategoryMap | None" = None) -> list[dict[str, Any]]:
+        """As entries of a COCO results file: bbox is left, top, width, height in px; masks are RLE.
+
+        categories: class index to category id. Default: COCO's own ids when the network has COCO's names, else ids
+        1..K in the order of the class indexes. Detections of an index that stands for no category are left out.
+        """
+        from rfdetr.data.categories import UNUSED
+
+        ids = (categories or self._categories()).ids_of(self.labels)
+        results: list[dict[str, Any]] = []
+        for i in np.flatnonzero(ids != UNUSED):
+            left, top, right, bottom = map(float, self.boxes[i])
+            entry: dict[str, Any] = {
+                "image_id": image_id,
+                "category_id": int(ids[i]),
+                "bbox": [left, top, right - left, bottom - top],
+                "score": float(self.scores[i]),
+            }
+            if self.masks is not None:
+                entry["segmentation"] = _rle(self.masks[i])
+            results.append(entry)
+        return results
+
+    def _categories(self) -> "CategoryMap":
+        from rfdetr.data.categories import CategoryMap
+
+        official = CategoryMap.official()
+        if self.class_names == tuple(official.name_of(i) for i in range(official.num_classes)):
+            return official
+        count = int(self.labels.max(initial=-1)) + 1
+        return CategoryMap.from_names(self.class_names or [f"class {i}" for i in range(count)])
+
+    def plot(self, target: Any = None) -> "Image.Image":
+        """The picture with boxes, labels and masks drawn on it.
+
+        target: a path to save it to, or a matplotlib axes to show it on; None only returns the Pillow image.
+        Raises UserError when the picture was not kept or the file cannot be written.
+        """
+        drawn = self._draw()
+        if isinstance(target, str | os.PathLike):
+            _save(drawn, Path(target))
+        elif target is not None:
+            target.imshow(np.asarray(drawn))
+            target.set_axis_off()
+        return drawn
+
+    def _draw(self) -> "Image.Image":
+        from PIL import Image, ImageDraw, ImageFont
+
+        if self.image is None:
+            raise UserError(
+                "the picture was not kept: predict with keep_images=True, or set detections.image first"
+            )
+        pixels = self.image.copy()
+        # Worst first, so that the best detection is on top.
+        order = range(len(self) - 1, -1, -1)
+        if self.masks is not None:
+            for i in order:
+                inside = self.masks[i]
+                tint = 0.45 * np.array(_colour(int(self.labels[i])))
+                pixels[inside] = (0.55 * pixels[inside] + tint).astype(np.uint8)
+        picture = Image.fromarray(pixels)
+        draw = ImageDraw.Draw(picture)
+        unit = max(self.size)
+        width, font = max(1, unit // 320), ImageFont.load_default(size=max(9, unit // 50))
+        names = self.names
+        for i in order:
+            colour = _colour(int(self.labels[i]))
+            left, top, right, bottom = map(float, self.boxes[i])
+            draw.rectangle(
+                (left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=width
+            )
+            text = f"{names[i]} {self.scores[i]:.2f}"
+            high = draw.textbbox((0, 0), text, font=font)[3] + 2
+            place = (left, top - high if top >= high else top)
+            draw.rectangle(draw.textbbox(place, text, font=font), fill=colour)
+            draw.text(place, text, fill="black", font=font)
+        return picture
+
+
+def _colour(label: int) -> tuple[int, int, int]:
+    """A colour per class; neighbours in the class list are far apart (golden-angle steps in hue)."""
+    red, green, blue = colorsys.hsv_to_rgb(label * 0.618034 % 1.0, 0.65, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _rle(mask: np.ndarray) -> dict[str, Any]:
+    from pycocotools import mask as coco_mask
+
+    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(encoded["size"]), "counts": encoded["counts"].decode("ascii")}
+
+
+def _save(picture: "Image.Image", path: Path) -> None:
+    from PIL import Image
+
+    from rfdetr.files import atomic_path
+
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise UserError(f"cannot save a picture as {path}: use a name that ends in .png or .jpg")
+    with atomic_path(path) as temporary:
+        picture.save(temporary)
