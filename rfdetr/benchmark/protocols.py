@@ -89,7 +89,7 @@ def warm_up(
 ) -> WarmUp:
     """Run until two successive windows of passes have the same median within `tolerance`, and for `seconds` at least.
 
-    Gives up after `max_passes` or `max_seconds` (then `steady` is False, and the record says so).
+    After `seconds` it gives up at `max_passes` or `max_seconds` (then `steady` is False, and the record says so).
     """
     start = clock()
     times: list[float] = []
@@ -100,11 +100,7 @@ def warm_up(
         if len(times) >= 2 * window:
             recent, before = np.array(times[-window:]), np.array(times[-2 * window : -window])
             steady = difference(recent, before) <= tolerance
-        if (
-            (steady and elapsed >= seconds)
-            or len(times) >= max_passes
-            or elapsed >= max(seconds, max_seconds)
-        ):
+        if elapsed >= seconds and (steady or len(times) >= max_passes or elapsed >= max_seconds):
             return WarmUp(len(times), elapsed, steady)
 
 

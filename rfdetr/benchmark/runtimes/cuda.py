@@ -28,8 +28,8 @@ def load_bindings() -> Any:
 class Cuda:
     """One stream on one device. Every call is checked. Addresses and handles are plain integers or binding objects."""
 
-    def __init__(self, device: int = 0, bindings: Any = None) -> None:
-        self.api = bindings or load_bindings()
+    def __init__(self, device: int = 0) -> None:
+        self.api = load_bindings()
         count = self._call("cudaGetDeviceCount")
         if not count:
             raise UserError("no CUDA device was found; TensorRT needs an NVIDIA GPU and its driver")

@@ -60,14 +60,11 @@ class TensorRTRuntime(Runtime):
         )
 
     @classmethod
-    def load(
-        cls, artifact: Artifact, cuda_graph: bool = True, device: int = 0, bindings: Any = None, **_: Any
-    ) -> Self:
+    def load(cls, artifact: Artifact, cuda_graph: bool = True, device: int = 0, **_: Any) -> Self:
         """Load an engine.
 
         cuda_graph  record the pass once and replay it; where recording fails, passes are launched and `info` says so
         device      index of the GPU
-        bindings    another module of CUDA bindings (tests)
         """
         trt = load_tensorrt()
         if artifact.format != "engine":
@@ -75,7 +72,7 @@ class TensorRTRuntime(Runtime):
                 f"TensorRT runs engines, not {artifact.path}; build one with "
                 "rfdetr.benchmark.runtimes.tensorrt_build.build_engine"
             )
-        return cls(artifact, trt, Cuda(device, bindings), cuda_graph, device)
+        return cls(artifact, trt, Cuda(device), cuda_graph, device)
 
     @property
     def has_copies(self) -> bool:

@@ -1,0 +1,46 @@
+"""Networks small enough that tracing one takes a second or two, and runtimes of known speed."""
+
+import functools
+from pathlib import Path
+
+from conftest import TINY, scramble
+
+from rfdetr import RFDETR, Arch
+
+ARCH = Arch(48, 8, 1, 2, 8)
+SIZES = TINY | {"depth": 2, "feature_layers": (1, 2), "queries": 12}
+
+
+@functools.cache
+def network(segmentation: bool = False) -> RFDETR:
+    return scramble(RFDETR(**SIZES, segmentation=segmentation, class_names=("a", "b", "c", "d"))).eval()
+
+
+@functools.cache
+def exported(folder: Path, segmentation: bool = False):
+    from rfdetr.benchmark.export import export_onnx
+
+    return export_onnx(network(segmentation), ARCH, folder / f"tiny-{segmentation}.onnx")
+
+
+class Simulated:
+    """A runtime that takes `services` seconds per pass (in turn) on a clock that only it and `sleep` move."""
+
+    def __init__(self, *services: float, device: bool = False) -> None:
+        self.services, self.now, self.passes, self.device = services, 0.0, 0, device
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.now += seconds
+
+    def infer(self) -> None:
+        self.last = self.services[self.passes % len(self.services)]
+        self.now += self.last
+        self.passes += 1
+
+    def device_ms(self) -> float | None:
+        # Device events do not see 1 ms of launch overhead.
+        return self.last * 1000 - 1 if self.device else None
