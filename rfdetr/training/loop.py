@@ -8,15 +8,12 @@ import copy
 import json
 import math
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
@@ -37,19 +34,12 @@ from rfdetr.training.checkpoint import (
 )
 from rfdetr.training.config import RESUMABLE, TrainConfig
 from rfdetr.training.log import Progress, Row, TrainingLog, strict
+from rfdetr.training.signals import Interrupted, stop_signals
 from rfdetr.training.step import Stepper, StepResult
 
 
 class TrainingDivergedError(UserError):
     """Loss or gradients were not finite for too many steps in a row."""
-
-
-class Interrupted(SystemExit):
-    """Ctrl-C or a termination signal; the checkpoint was written. Exit code 130."""
-
-    def __init__(self, step: int, checkpoint: Path) -> None:
-        super().__init__(130)
-        self.step, self.checkpoint = step, checkpoint
 
 
 @dataclass(frozen=True)
@@ -343,25 +333,3 @@ def _diverged(step: int, archs: list[Arch], result: StepResult, bad: int) -> Tra
         f"{'loss (' + ', '.join(broken) + ')' if broken else 'gradients'}. Lower lr, keep clip_norm on or use fp32; "
         "the last checkpoint is kept"
     )
-
-
-@contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """Event that SIGINT or SIGTERM sets; a second signal acts as usual. Off the main thread signals are left alone."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    previous: dict[int, Any] = {}
-
-    def handle(number: int, frame: Any) -> None:
-        event.set()
-        signal.signal(number, previous[number])
-
-    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-        previous[number] = signal.signal(number, handle)
-    try:
-        yield event
-    finally:
-        for number in previous:
-            signal.signal(number, previous[number])
