@@ -1,7 +1,7 @@
 """`python -m rfdetr data`: look at datasets, check them, convert them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,7 +36,8 @@ def check(
     opened = 0
     for name in [split] if split else ["train", "val", "test"]:
         try:
-            dataset = load_dataset(data, name, **({} if _embedded(data) else {"unreadable": "skip"}))
+            options: dict[str, Any] = {} if _embedded(data) else {"unreadable": "skip"}
+            dataset = load_dataset(data, name, **options)
         except UserError:
             if split or (name == "test" and not opened):
                 raise

@@ -126,6 +126,7 @@ def tested(model: "RFDETR", dataset: DetectionDataset, rows: "pd.DataFrame", see
     from rfdetr.experiments.learning import accuracy_table
 
     archs = [arch_of(row) for _, row in rows.iterrows()]
-    found = accuracy_table(model, dataset, archs, seed=seed).set_index("arch")
-    values = found.loc[archs, ["AP", "low", "high"]].to_numpy()
-    return rows.assign(test_AP=values[:, 0], test_low=values[:, 1], test_high=values[:, 2])
+    found = accuracy_table(model, dataset, archs, seed=seed).rename(
+        columns={"AP": "test_AP", "low": "test_low", "high": "test_high"}
+    )
+    return rows.assign(arch=archs).merge(found.drop(columns="AP50"), on="arch").drop(columns="arch")
