@@ -159,11 +159,11 @@ def compare(table: "pd.DataFrame", better: Arch, worse: Arch) -> str:
 
     Resolved only where the 95 % intervals do not overlap, which is stricter than a paired test.
     """
-    rows = table.set_index("arch")
-    a, b = rows.loc[better], rows.loc[worse]
-    if a["low"] > b["high"]:
+    low = dict(zip(table["arch"], table["low"], strict=True))
+    high = dict(zip(table["arch"], table["high"], strict=True))
+    if low[better] > high[worse]:
         return "higher"
-    return "lower" if a["high"] < b["low"] else "not resolved"
+    return "lower" if high[better] < low[worse] else "not resolved"
 
 
 def sweep_verdicts(sweep: "pd.DataFrame") -> list[Verdict]:

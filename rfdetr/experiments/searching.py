@@ -126,7 +126,6 @@ def tested(model: "RFDETR", dataset: DetectionDataset, rows: "pd.DataFrame", see
     from rfdetr.experiments.learning import accuracy_table
 
     archs = [arch_of(row) for _, row in rows.iterrows()]
-    found = accuracy_table(model, dataset, archs, seed=seed).rename(
-        columns={"AP": "test_AP", "low": "test_low", "high": "test_high"}
-    )
-    return rows.assign(arch=archs).merge(found.drop(columns="AP50"), on="arch").drop(columns="arch")
+    found = accuracy_table(model, dataset, archs, seed=seed).set_index("arch")
+    columns = {"test_AP": "AP", "test_low": "low", "test_high": "high"}
+    return rows.assign(**{name: found[column].reindex(archs).to_numpy() for name, column in columns.items()})

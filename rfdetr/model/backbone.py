@@ -22,11 +22,16 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[S, T, C] -> [S, T, C]."""
+    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+        """[S, T, C] -> [S, T, C], every channel multiplied by scale [C]."""
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.proj(mixed.transpose(1, 2).flatten(2))
+        return scaled_linear(mixed.transpose(1, 2).flatten(2), self.proj, scale)
+
+
+def scaled_linear(x: Tensor, layer: nn.Linear, scale: Tensor) -> Tensor:
+    """`scale * layer(x)` with the scale [out] put into the weights: no pass over the tokens for it."""
+    return F.linear(x, layer.weight * scale[:, None], layer.bias * scale)
 
 
 class Block(nn.Module):
@@ -49,9 +54,9 @@ class Block(nn.Module):
         Only the attention sees the merged sequence; norms, MLP and residual act on single tokens.
         """
         normed = self.norm1(x)
-        mixed = self.attention(normed.reshape(x.shape[0] // merge, -1, x.shape[2])).reshape(x.shape)
-        x = x + self.scale1 * mixed
-        return x + self.scale2 * self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        merged = normed.reshape(x.shape[0] // merge, -1, x.shape[2])
+        x = x + self.attention(merged, self.scale1).reshape(x.shape)
+        return x + scaled_linear(F.gelu(self.fc1(self.norm2(x))), self.fc2, self.scale2)
 
 
 class Backbone(nn.Module):
