@@ -20,6 +20,7 @@ class Recipe:
     reference    the architecture that is also trained alone, for comparison
     fixed_steps  training steps of that comparison
     snapshots    steps at which the weights are kept, for learning curves
+    measured     sub-networks whose latency chapter 05 measures
     canvas       side of the scenes, px
     images       number of scenes per split
     """
@@ -31,6 +32,7 @@ class Recipe:
     reference: Arch
     fixed_steps: int
     snapshots: tuple[int, ...]
+    measured: int
     canvas: int
     images: Mapping[str, int]
 
@@ -76,6 +78,7 @@ _SMOKE = Recipe(
     reference=Arch(96, 8, 2, 2, 12),
     fixed_steps=4,
     snapshots=(4, 8, 12),
+    measured=14,
     canvas=96,
     images={"train": 200, "val": 16, "test": 16},
 )  # fmt: skip
@@ -92,6 +95,7 @@ _CPU = Recipe(
     reference=Arch(96, 8, 2, 3, 30),
     fixed_steps=500,
     snapshots=(300, 600, 900, 1200, 1500, 1800),
+    measured=60,
     canvas=96,
     images={"train": 20000, "val": 150, "test": 200},
 )  # fmt: skip
@@ -108,6 +112,7 @@ _GPU = Recipe(
     reference=PRESETS["nano"].arch,
     fixed_steps=5000,
     snapshots=(5000, 10000, 15000, 20000),
+    measured=200,
     canvas=640,
     images={"train": 100000, "val": 500, "test": 500},
 )

@@ -47,7 +47,7 @@ def search(
     """Evaluate every sub-network of `space` on `dataset`, time `measured` of them in ONNX Runtime, write table.csv.
 
     out_dir   table.csv, front.csv, search.json (provenance), evaluated/ (finished work, used again) and onnx/
-    measured  how many sub-networks are timed: the front in (AP, GFLOPs) first, then a random sample of the rest
+    measured  how many sub-networks are timed, see `candidates`
     threads   CPU threads of ONNX Runtime
 
     A stopped search goes on where it was. The columns are the five knobs, the COCO numbers, gflops, and latency_ms
@@ -83,15 +83,32 @@ def search(
 
 
 def candidates(table: "pd.DataFrame", count: int, seed: int = 0) -> list[Arch]:
-    """Sub-networks worth timing: the front in (AP, GFLOPs), then random others, `count` in all."""
-    accuracy, cost = table["AP"].to_numpy(), table["gflops"].to_numpy()
-    on_front = np.flatnonzero(front_mask(accuracy, cost))
-    # A long front is thinned evenly, and a third of the budget is kept for points off the front.
-    most = max(1, 2 * count // 3)
-    if len(on_front) > most:
-        by_cost = on_front[np.argsort(cost[on_front])]
-        on_front = by_cost[np.unique(np.linspace(0, len(by_cost) - 1, most).round().astype(int))]
-    rest = np.setdiff1d(np.arange(len(table)), on_front)
-    extra = np.random.default_rng(seed).permutation(rest)[: max(0, count - len(on_front))]
-    chosen = table.iloc[np.sort(np.concatenate([on_front, extra]))]
-    return [Arch(*map(int, row)) for row in chosen[list(KNOBS)].to_numpy()]
+    """Sub-networks worth timing, `count` of them (or all, if there are fewer).
+
+    Exporting is what takes long, and sub-networks of one encoder setting are cut out of one or two exports. So a quarter
+    as many settings are chosen, two thirds of them evenly from the front in (AP, GFLOPs), the rest at random, and of
+    each the ones on the front, then those with most and fewest layers and queries, then random ones.
+    """
+    rng = np.random.default_rng(seed)
+    triples = table[list(KNOBS[:3])].apply(tuple, axis=1)
+    on_front = front_mask(table["AP"].to_numpy(), table["gflops"].to_numpy())
+    leading = list(dict.fromkeys(triples[on_front].iloc[np.argsort(table["gflops"][on_front].to_numpy())]))
+    others = sorted(set(triples) - set(leading))
+    settings = max(1, -(-count // 4))
+    from_front = max(-(-2 * settings // 3), settings - len(others))
+    chosen = [
+        leading[i]
+        for i in np.unique(np.linspace(0, len(leading) - 1, min(from_front, len(leading))).astype(int))
+    ]
+    chosen += [others[i] for i in rng.permutation(len(others))[: settings - len(chosen)]]
+
+    def order(rows: "pd.DataFrame") -> list[int]:
+        depth, queries = rows["decoder_layers"], rows["queries"]
+        extreme = depth.isin((depth.min(), depth.max())) & queries.isin((queries.min(), queries.max()))
+        rank = np.where(on_front[rows.index], 0, np.where(extreme, 1, 2))
+        return rows.index[np.lexsort((rng.random(len(rows)), rank))].tolist()
+
+    queues = [order(table[triples == triple]) for triple in chosen]
+    # In turn, so that every setting is measured before one is measured twice.
+    turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
+    return [Arch(*map(int, row)) for row in table.loc[sorted(turns[:count]), list(KNOBS)].to_numpy()]
