@@ -5,16 +5,14 @@ Exit codes: 0 good, 1 a failure (a chapter or check that did not pass), 2 wrong 
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from rfdetr import cli_data
+from rfdetr import cli_data, cli_measure
 from rfdetr.arch import Arch, ArchError, SearchSpace
+from rfdetr.cli_common import Data, Knobs, Weights, chosen_arch, load_network, with_knobs
 from rfdetr.errors import UserError
-
-if TYPE_CHECKING:
-    from rfdetr.model.detector import RFDETR
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,54 +22,6 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_data.app, name="data")
-
-Data = Annotated[str, typer.Option(help="A registered name (digits, bccd, ...) or a COCO or VOC folder.")]
-Weights = Annotated[str, typer.Argument(help="A checkpoint.pt of `train`, or a published name such as nano.")]
-Knobs = Annotated[
-    str | None,
-    typer.Option("--arch", help="r96-p8-w2-d3-q30, or the name of a preset; default: the network's own."),
-]
-
-
-def _numbers(text: str, name: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(f"--{name} takes whole numbers with commas, e.g. 64,96,128, not {text!r}") from None
-
-
-def _space(base: SearchSpace, **given: str | None) -> SearchSpace:
-    """`base` with the knobs that were given as text."""
-    fields = ("resolutions", "patch_sizes", "windows", "decoder_layers", "queries")
-    names = {field: field.replace("_", "-") for field in fields}
-    values = {f: _numbers(text, names[f]) if (text := given.get(f)) else getattr(base, f) for f in fields}
-    return SearchSpace(**values)
-
-
-def _load(weights: str) -> "RFDETR":
-    """A network from a checkpoint of this package, a published file or a published name."""
-    from rfdetr.arch import PRESETS
-
-    path = Path(weights)
-    if not path.exists() and weights in PRESETS:
-        import rfdetr
-
-        return rfdetr.load_official(weights)
-    from rfdetr.training.checkpoint import model_from_checkpoint
-
-    return model_from_checkpoint(path / "checkpoint.pt" if path.is_dir() else path)
-
-
-def _arch(model: "RFDETR", text: str | None) -> Arch:
-    if text is not None:
-        arch = Arch.parse(text)
-        model.config.check(arch)
-        return arch
-    if model.config.default_arch is None:
-        raise UserError(
-            "this network has no default architecture; name one with --arch, e.g. --arch r96-p8-w2-d3-q30"
-        )
-    return model.config.default_arch
 
 
 @app.command()
@@ -124,7 +74,7 @@ def train(
     if weights is not None:
         from rfdetr.model.weights import with_classes
 
-        start = _load(weights)
+        start = load_network(weights)
         model = start if start.config.class_names == dataset.class_names else None
         if model is None:
             model, report = with_classes(start, dataset.num_classes, dataset.class_names)
@@ -142,7 +92,7 @@ def train(
         (config.queries,),
     )
     given = {"resolutions": resolutions, "patch_sizes": patch_sizes, "windows": windows}
-    space: SearchSpace | Arch = Arch.parse(arch) if arch else _space(base, **given)
+    space: SearchSpace | Arch = Arch.parse(arch) if arch else with_knobs(base, **given)
     changes = {
         "steps": steps, "batch_size": batch_size, "accumulate": accumulate, "lr": lr, "encoder_lr": encoder_lr,
         "precision": precision,
@@ -194,8 +144,8 @@ def evaluate(
     else:
         from rfdetr.evaluation.coco import evaluate as run
 
-        model = _load(weights)
-        chosen = _arch(model, arch)
+        model = load_network(weights)
+        chosen = chosen_arch(model, arch)
         result, name = run(model, dataset, chosen, batch_size=batch_size, progress=True), chosen.id
     row = result.row()
     print(f"{name} on {dataset!r}")
@@ -207,53 +157,8 @@ def evaluate(
         write_json(out, {"arch": name, "dataset": repr(dataset), **row, "per_class": result.boxes.per_class})
 
 
-@app.command()
-def search(
-    weights: Weights,
-    data: Data = "digits",
-    split: Annotated[str, typer.Option(help="Split that decides; keep test for the end.")] = "val",
-    out: Annotated[Path, typer.Option(help="Folder of the table, the front and finished work.")] = Path(
-        "runs/search"
-    ),
-    profile: Annotated[str, typer.Option(help="Search grid to start from.")] = "cpu",
-    resolutions: Annotated[str | None, typer.Option(help="Search grid, px.")] = None,
-    patch_sizes: Annotated[str | None, typer.Option(help="Search grid, px.")] = None,
-    windows: Annotated[str | None, typer.Option(help="Search grid, windows per side.")] = None,
-    decoder_layers: Annotated[str | None, typer.Option(help="Search grid, e.g. 0,1,2,3.")] = None,
-    queries: Annotated[str | None, typer.Option(help="Search grid, e.g. 10,20,30.")] = None,
-    measured: Annotated[int, typer.Option(help="Sub-networks whose latency is measured.")] = 40,
-    threads: Annotated[int, typer.Option(help="CPU threads for the latency.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of the sample that is measured.")] = 0,
-) -> None:
-    """Evaluate a grid of sub-networks, measure latencies, print the Pareto front."""
-    from rfdetr.data.registry import load_dataset
-    from rfdetr.experiments.profiles import get_profile
-    from rfdetr.experiments.store import provenance
-    from rfdetr.search.grid import KNOBS
-    from rfdetr.search.run import search as run
-
-    model, dataset = _load(weights), load_dataset(data, split)
-    base = get_profile(profile).recipe.search
-    depths = tuple(d for d in base.decoder_layers if d <= model.config.decoder_layers)
-    counts = tuple(q for q in base.queries if q <= model.config.queries) or (model.config.queries,)
-    base = SearchSpace(base.resolutions, base.patch_sizes, base.windows, depths, counts)
-    space = _space(
-        base, resolutions=resolutions, patch_sizes=patch_sizes, windows=windows, decoder_layers=decoder_layers,
-        queries=queries,
-    )  # fmt: skip
-    result = run(
-        model,
-        dataset,
-        space,
-        out,
-        measured=measured,
-        threads=threads,
-        seed=seed,
-        origin=provenance(profile, seed),
-    )
-    columns = [*KNOBS, "AP", "AP50", "gflops", "latency_ms"]
-    print(result.front[columns].to_string(index=False, float_format=lambda v: f"{v:.3f}"))
-    print(f"{len(result.table)} sub-networks: {result.path}")
+app.command()(cli_measure.search)
+app.command()(cli_measure.benchmark)
 
 
 @app.command()
@@ -267,8 +172,8 @@ def export(
     """Write one sub-network as an ONNX file and check it against the network."""
     from rfdetr.benchmark.export import export_onnx
 
-    model = _load(weights)
-    artifact = export_onnx(model, _arch(model, arch), out, dynamic_batch=dynamic_batch, batch=batch)
+    model = load_network(weights)
+    artifact = export_onnx(model, chosen_arch(model, arch), out, dynamic_batch=dynamic_batch, batch=batch)
     print(f"{artifact.path}\nsha256 {artifact.sha256}")
 
 
@@ -286,8 +191,8 @@ def predict(
     from rfdetr.data.folders import image_files
     from rfdetr.files import write_json
 
-    model = _load(weights)
-    chosen = _arch(model, arch)
+    model = load_network(weights)
+    chosen = chosen_arch(model, arch)
     files = [file for path in images for file in (image_files(path) if path.is_dir() else [path])]
     if not files:
         raise UserError(f"no images in {', '.join(map(str, images))}")

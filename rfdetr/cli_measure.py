@@ -1,0 +1,131 @@
+"""`python -m rfdetr search` and `benchmark`: accuracies and latencies of sub-networks."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rfdetr.arch import SearchSpace
+from rfdetr.cli_common import Data, Knobs, Weights, load_network
+
+if TYPE_CHECKING:
+    from rfdetr.data.dataset import DetectionDataset
+    from rfdetr.model.detector import RFDETR
+
+
+def search(
+    weights: Weights,
+    data: Data = "digits",
+    split: Annotated[str, typer.Option(help="Split that decides; keep test for the end.")] = "val",
+    out: Annotated[Path, typer.Option(help="Folder of the table, the front and finished work.")] = Path(
+        "runs/search"
+    ),
+    profile: Annotated[str, typer.Option(help="Search grid to start from.")] = "cpu",
+    resolutions: Annotated[str | None, typer.Option(help="Search grid, px.")] = None,
+    patch_sizes: Annotated[str | None, typer.Option(help="Search grid, px.")] = None,
+    windows: Annotated[str | None, typer.Option(help="Search grid, windows per side.")] = None,
+    decoder_layers: Annotated[str | None, typer.Option(help="Search grid, e.g. 0,1,2,3.")] = None,
+    queries: Annotated[str | None, typer.Option(help="Search grid, e.g. 10,20,30.")] = None,
+    measured: Annotated[int, typer.Option(help="Sub-networks whose latency is measured.")] = 40,
+    threads: Annotated[int, typer.Option(help="CPU threads for the latency.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the sample that is measured.")] = 0,
+    worker: Annotated[
+        bool, typer.Option(help="Be one of many workers of a search kept in --storage.")
+    ] = False,
+    storage: Annotated[
+        str, typer.Option(help="SQLite or PostgreSQL URL, or the path of a journal file.")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option(help="Estimate the cost and stop.")] = False,
+) -> None:
+    """Evaluate a grid of sub-networks, measure latencies, print the Pareto front.
+
+    With --worker only the accuracies are computed (accuracy.csv), by as many workers as are started with the same
+    --storage; each may join, leave or be killed at any time.
+    """
+    from rfdetr.data.registry import load_dataset
+    from rfdetr.experiments.profiles import get_profile
+    from rfdetr.experiments.store import provenance
+    from rfdetr.search.grid import KNOBS
+    from rfdetr.search.run import search as run
+
+    model, dataset = load_network(weights), load_dataset(data, split)
+    base = get_profile(profile).recipe.search
+    depths = tuple(d for d in base.decoder_layers if d <= model.config.decoder_layers)
+    counts = tuple(q for q in base.queries if q <= model.config.queries) or (model.config.queries,)
+    base = SearchSpace(base.resolutions, base.patch_sizes, base.windows, depths, counts)
+    space = with_knobs(
+        base, resolutions=resolutions, patch_sizes=patch_sizes, windows=windows, decoder_layers=decoder_layers,
+        queries=queries,
+    )  # fmt: skip
+    if dry_run:
+        from rfdetr.search.study import dry_run as estimate
+
+        print(estimate(model, dataset, space).T.to_string(header=False))
+        return
+    if worker:
+        _work(model, dataset, space, storage or f"sqlite:///{out / 'search.db'}", out)
+        return
+    result = run(
+        model,
+        dataset,
+        space,
+        out,
+        measured=measured,
+        threads=threads,
+        seed=seed,
+        origin=provenance(profile, seed),
+    )
+    columns = [*KNOBS, "AP", "AP50", "gflops", "latency_ms"]
+    print(result.front[columns].to_string(index=False, float_format=lambda v: f"{v:.3f}"))
+    print(f"{len(result.table)} sub-networks: {result.path}")
+
+
+def _work(model: "RFDETR", dataset: "DetectionDataset", space: SearchSpace, storage: str, out: Path) -> None:
+    from rfdetr.files import atomic_path
+    from rfdetr.search.study import run_worker
+
+    out.mkdir(parents=True, exist_ok=True)
+    table = run_worker(model, dataset, space, storage, on_progress=lambda state: print(state, flush=True))
+    with atomic_path(out / "accuracy.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    print(f"{len(table)} of {len(space)} grid points are done: {out / 'accuracy.csv'}")
+
+
+def benchmark(
+    target: Annotated[
+        str, typer.Argument(help="An .onnx or .engine file, a checkpoint, nano, or random:nano.")
+    ],
+    runtime: Annotated[
+        str,
+        typer.Option(
+            help="onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, torch, torch-compile, torch-cudagraph"
+        ),
+    ] = "onnxruntime",
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="buffered (default), sustained, rate; may be repeated.")
+    ] = None,
+    arch: Knobs = None,
+    precision: Annotated[str, typer.Option(help="fp32 or fp16; tf32 and int8 with TensorRT.")] = "fp32",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    batch: Annotated[int, typer.Option(help="Images per pass.")] = 1,
+    pause: Annotated[
+        list[float] | None, typer.Option(help="Pause in ms of `buffered`; may be repeated.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Passes of `buffered`.")] = 50,
+    seconds: Annotated[float, typer.Option(help="Length of `sustained` and `rate`.")] = 10.0,
+    fps: Annotated[
+        list[float] | None, typer.Option(help="Frames per second of `rate`; may be repeated.")
+    ] = None,
+    coco: Annotated[str | None, typer.Option(help="Also evaluate the same artifact on this dataset.")] = None,
+    split: Annotated[str, typer.Option(help="Split of --coco.")] = "val",
+    images: Annotated[int | None, typer.Option(help="At most so many images of --coco.")] = None,
+    nms: Annotated[bool, typer.Option(help="End every pass with non-maximum suppression.")] = False,
+    out: Annotated[Path | None, typer.Option(help="File of records (JSON lines) to append to.")] = None,
+) -> None:
+    """Time one artifact under one or more protocols and, with --coco, evaluate the same artifact."""
+    from rfdetr.benchmark.lab import benchmark_command
+
+    benchmark_command(
+        target, runtime, protocol or ["buffered"], arch, precision, threads, batch, pause or [200.0], samples, seconds,
+        fps or [30.0], coco=coco, split=split, images=images, nms=nms, out=out,
+    )  # fmt: skip
