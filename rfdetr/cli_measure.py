@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rfdetr.arch import SearchSpace
-from rfdetr.cli_common import Data, Knobs, Weights, load_network
+from rfdetr.cli_common import Data, Knobs, Weights, load_network, with_knobs
 
 if TYPE_CHECKING:
     from rfdetr.data.dataset import DetectionDataset
