@@ -198,7 +198,7 @@ def verdicts(
         Verdict(
             "C115",
             "contradicted" if fits["released models"] < fits["Appendix A"] else "not resolved",
-            {name: round(value, 2) for name, value in fits.items()},
+            {str(name): round(value, 2) for name, value in fits.items()},
             "Table 2 prints the FLOPs of nine windowed and three global blocks, which is also what the released sizes compute; "
             "the list in the text belongs to the older base model.",
         ),

@@ -115,6 +115,7 @@ def decoder_steps() -> pd.DataFrame:
     """
     rows = []
     for task, name in (("detection", "medium"), ("segmentation", "seg-medium")):
+        before = None
         config = preset_config(name, decoder_layers=6)
         arch = PRESETS[name].arch
         for depth in range(7):
@@ -125,11 +126,12 @@ def decoder_steps() -> pd.DataFrame:
                     "task": task,
                     "decoder_layers": depth,
                     "params_m": total,
-                    "added_m": total - rows[-1]["params_m"] if depth else None,
+                    "added_m": None if before is None else total - before,
                     "mask_head_m": parts["mask head"] / 1e6,
                     "gflops": analytic(config, arch.replace(decoder_layers=depth)).gflops,
                 }
             )
+            before = total
     return pd.DataFrame(rows)
 
 

@@ -147,14 +147,14 @@ def knob_effects(df: pd.DataFrame, space: SearchSpace = SEARCH_GRID) -> pd.DataF
     for knob in KNOBS:
         others = [other for other in KNOBS if other != knob]
         means = grid.groupby(knob).gflops.mean()
-        cheap, dear = means.idxmin(), means.idxmax()
+        cheap, dear = int(means.index[int(means.argmin())]), int(means.index[int(means.argmax())])
         wide = grid.pivot(index=others, columns=knob, values="gflops")
         ratio = wide[dear] / wide[cheap]
         rows.append(
             {
                 "knob": knob.replace("_", " "),
-                "cheap": int(cheap),
-                "dear": int(dear),
+                "cheap": cheap,
+                "dear": dear,
                 "smallest": ratio.min(),
                 "median": ratio.median(),
                 "largest": ratio.max(),

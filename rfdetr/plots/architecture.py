@@ -19,7 +19,7 @@ def windows_on_image(pixels: np.ndarray, arch: Arch) -> Any:
     axes.imshow(np.clip(pixels, 0, 1), extent=(0, arch.resolution, arch.resolution, 0))
     for position in range(0, arch.resolution + 1, arch.patch_size):
         border = position % (arch.resolution // arch.windows) == 0
-        style = {"color": GLOBAL if border else "white", "linewidth": 2.2 if border else 0.35}
+        style: dict[str, Any] = {"color": GLOBAL if border else "white", "linewidth": 2.2 if border else 0.35}
         axes.axhline(position, **style)
         axes.axvline(position, **style)
     axes.set(xlabel="pixels", ylabel="pixels", xlim=(-2, arch.resolution + 2), ylim=(arch.resolution + 2, -2))
@@ -36,9 +36,9 @@ def masks(windowed: np.ndarray, wide: np.ndarray, blocks: pd.DataFrame, windows:
         [["strip", "strip"], ["windowed", "global"]], figsize=(7.2, 4.9), height_ratios=[1, 6]
     )
     strip = axes["strip"]
-    for row in blocks.itertuples():
-        strip.bar(row.block, 1, width=0.92, color=GLOBAL if row.kind == "global" else WINDOWED)
-        strip.text(row.block, 0.5, str(row.block), ha="center", va="center", color="white")
+    for position, kind in enumerate(blocks.kind):
+        strip.bar(position, 1, width=0.92, color=GLOBAL if kind == "global" else WINDOWED)
+        strip.text(position, 0.5, str(position), ha="center", va="center", color="white")
     strip.set(
         xlim=(-0.6, len(blocks) - 0.4), ylim=(0, 1), title="blocks: windowed (blue) and global (orange)"
     )

@@ -64,7 +64,9 @@ def explorer(df: pd.DataFrame, published: Mapping[str, tuple[int, float]]) -> An
     depths = sorted(df.decoder_layers.unique())
     resolutions = sorted(df.nominal.unique())
     figure = go.Figure()
-    groups = list(df.groupby(["patch_size", "windows", "queries_nominal"], sort=True))
+    groups: list[tuple[Any, pd.DataFrame]] = list(
+        df.groupby(["patch_size", "windows", "queries_nominal"], sort=True)
+    )
     patches = sorted(df.patch_size.unique())
     seen: set[int] = set()
     for (patch, windows, queries), part in groups:

@@ -1,0 +1,199 @@
+import math
+
+import pandas as pd
+import pytest
+
+from rfdetr.benchmark import peers
+from rfdetr.errors import UserError
+from rfdetr.experiments import counting, families, larger_variants, nas_ablation, recipe
+from rfdetr.experiments.chapter import Chapter
+from rfdetr.experiments.store import Verdict
+from rfdetr.plots import counting as figures
+from rfdetr.training.config import TrainConfig
+
+
+def by_claim(verdicts):
+    return {v.claim: v.verdict for v in verdicts}
+
+
+def test_every_peer_record_is_complete():
+    entries = peers.entries()
+    assert len(entries) == 38
+    for entry in entries:
+        assert entry["params_m"] > 0 and entry["gflops_with_attention"] >= entry["gflops_no_attention"]
+        assert peers.one_convention(entry) > 0
+
+
+def test_one_convention_takes_the_deployed_graph():
+    assert peers.one_convention(peers.find("D-FINE", "S")) == 25.497
+    assert peers.one_convention(peers.find("LW-DETR", "S")) == 31.573
+
+
+def test_unknown_peers_are_named():
+    with pytest.raises(KeyError, match="T, S, M, L, X"):
+        peers.find("LW-DETR", "XXL")
+    with pytest.raises(UserError, match="YOLO11 cannot be built"):
+        peers.build("YOLO11", "N")
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(peers, "available", lambda: False)
+    with pytest.raises(UserError, match="transformers"):
+        peers.build("LW-DETR", "T")
+    df = counting.recount((("D-FINE", "N"),))
+    assert df.params_again.isna().all() and df.gflops[0] == 7.434
+
+
+def test_default_counter_leaves_attention_out_and_the_other_does_not():
+    df = counting.default_counter()
+    assert df.missing[0] == pytest.approx(9.1, abs=0.1)
+    assert df.missing[1] == pytest.approx(0, abs=0.01)
+
+
+def test_conventions_are_ordered_and_one_is_the_print():
+    df = counting.conventions()
+    assert (df.published > df.deployed).all() and (df.deployed > df.deployed_no_attention).all()
+    assert (df.gmacs * 2 == df.deployed).all()
+    assert ((df.published / df.printed - 1).abs() < 0.002).all()
+    assert len(figures.conventions(df).axes[0].containers) == 5
+
+
+def test_formula_agrees_with_the_counter():
+    assert counting.formula_check(("nano", "seg-nano")).difference.abs().max() < 0.5
+
+
+def test_table_9_verdicts():
+    nine = counting.table_9()
+    assert len(nine) == 9 and nine.measured.notna().sum() == 8
+    default = pd.DataFrame({"missing": [9.0, 0.0]})
+    found = by_claim(counting.verdicts(nine, default, counting.conventions()))
+    assert found["C129"] == found["C130"] == "reproduced"
+    half = nine.assign(measured=nine.measured.where(nine.model != "LW-DETR", nine.printed))
+    half.loc[half.counter == "reported", "measured"] = 31.8
+    assert by_claim(counting.verdicts(half, default, counting.conventions()))["C130"] == "contradicted"
+
+
+@pytest.fixture(scope="module")
+def steps():
+    return nas_ablation.step_counts()
+
+
+def test_every_step_of_table_5_is_reproduced(steps):
+    assert len(steps) == 10
+    assert steps.difference.abs().max() < 0.2
+    assert (steps.params_m - steps.params_printed).abs().max() < 0.06
+
+
+def test_merging_windows_costs_more_but_prints_less(steps):
+    change = nas_ablation.changes(steps).set_index("step")
+    assert change.gflops[7] > 3 > 0 > change.gflops_printed[7]
+    assert change.gflops[9] == 0
+    assert by_claim(nas_ablation.verdicts(steps))["C098"] == "consistent"
+    assert by_claim(nas_ablation.verdicts(steps.assign(ap=50.0)))["C092"] == "contradicted"
+    assert nas_ablation.query_row().gflops.is_monotonic_decreasing
+    assert len(figures.ablation(steps).axes[0].lines) == 3
+
+
+@pytest.fixture(scope="module")
+def detection():
+    return families.family_table(families.DETECTION)
+
+
+def test_families_list_every_printed_model_once(detection):
+    assert len(detection) == 31
+    assert not detection.duplicated(["family", "size"]).any()
+    assert (detection.source == "counted here").sum() == 7
+    ours = detection[detection.source == "counted here"]
+    assert ours.difference.abs().max() < 0.2
+
+
+def test_only_the_mixed_up_row_is_off(detection):
+    off = detection[detection.difference.abs() > 2]
+    assert list(off.family + " " + off["size"]) == ["RT-DETR R18"]
+    swapped = families.reordered(detection)
+    assert "RT-DETR R18" in set(swapped.dearer_printed)
+    assert ((swapped.printed >= 1) & (swapped.counted < 1)).all()
+
+
+def test_equal_cost_interpolates_inside_the_range_only(detection):
+    df = families.at_equal_cost(detection, "RF-DETR", "D-FINE")
+    assert list(df["size"]) == ["N", "S", "M", "L"]
+    assert df.other_ap.between(42.7, 59.3).all()
+    same = families.at_equal_cost(detection, "D-FINE", "D-FINE")
+    assert (same.ap - same.other_ap).abs().max() < 1e-9
+    with pytest.raises(ValueError, match="Nobody"):
+        families.at_equal_cost(detection, "Nobody", "D-FINE")
+
+
+def test_coco_verdicts(detection):
+    found = by_claim(families.verdicts(detection) + families.coco_verdicts(detection))
+    assert found["C065"] == "consistent" and found["C066"] == "contradicted"
+    assert found["parameters and GFLOPs of the RF-DETR rows"] == "reproduced"
+    assert len(figures.families(detection).axes[0].lines) == 7
+
+
+def test_segmentation_rows_that_nobody_packages_have_no_count():
+    df = families.family_table(families.SEGMENTATION)
+    missing = df[df.gflops.isna()]
+    assert set(missing.family) == {"FastInst", "MaskDINO"} == set(df[df.source == "not built"].family)
+    found = by_claim(families.verdicts(df) + families.coco_segmentation_verdicts(df))
+    assert found["C075"] == found["C076"] == "consistent"
+
+
+def test_table_11_implied_models():
+    df = larger_variants.table_11()
+    known = df[df.same_ap != ""]
+    assert list(known.backbone + " " + known["size"] + " " + known.same_ap) == [
+        "DINOv2-S S S",
+        "DINOv2-B XL XL",
+    ]
+    assert df.recomputed.notna().sum() == 4
+    found = by_claim(larger_variants.verdicts(df, larger_variants.family_counts()))
+    assert found["C134"] == "consistent" and found["one D-FINE M in the whole paper"] == "contradicted"
+
+
+def test_doubling_the_width_more_than_triples_the_cost():
+    wide = larger_variants.width_swap().pivot(index="knobs_of", columns="backbone", values="gflops")
+    assert ((wide["dinov2-b"] / wide["dinov2-s"]).between(3, 4)).all()
+
+
+def test_recipe_lists_every_setting_with_our_default():
+    df = recipe.recipe_table().set_index("setting")
+    assert df.ours["learning rate"] == df.paper["learning rate"] == "0.0001"
+    assert df.lw_detr["learning rate"] == "0.0004"
+    assert df.ours.notna().all() and len(recipe.not_stated()) > 5
+
+
+def test_learning_rates_decay_per_block():
+    df = recipe.learning_rates().set_index("part")
+    blocks = [df.lr[f"block {i}"] for i in range(12)]
+    assert [b / a for a, b in zip(blocks, blocks[1:], strict=False)] == pytest.approx([1 / 0.8] * 11)
+    assert df.lr["embeddings"] < blocks[0] and df.decayed_share["final norm"] == 0
+    assert df.params_m.sum() == pytest.approx(33.687, abs=0.01)
+    found = by_claim(recipe.verdicts(recipe.recipe_table(), df.reset_index()))
+    assert found["C110"] == found["C114"] == "consistent"
+    assert (
+        by_claim(recipe.verdicts(recipe.recipe_table(), df.reset_index().assign(lr=1.0)))["C114"]
+        == "contradicted"
+    )
+    assert figures.learning_rates(df.reset_index()).axes[0].patches
+
+
+def test_averaging_forgets_the_start():
+    df = recipe.averaging(TrainConfig(ema_decay=0.9, ema_tau=10), updates=50)
+    assert df.decay.is_monotonic_increasing and df.decay.iloc[-1] == pytest.approx(0.9 * (1 - math.exp(-5)))
+    assert df.start.iloc[9] < df.start_constant.iloc[9]
+    assert len(figures.averaging(df).axes) == 2
+
+
+def test_chapter_saves_results_and_verdicts(tmp_path):
+    chapter = Chapter("x", "smoke", seed=3, output_dir=str(tmp_path))
+    chapter.save(pd.DataFrame({"a": [1]}), "table", note="n")
+    path = chapter.store.results("smoke", "x") / "table.csv"
+    assert path.read_text() == "a\n1\n"
+    assert '"note": "n"' in path.with_suffix(".json").read_text()
+    shown = chapter.verdicts([Verdict("C114", "consistent", {}, "why"), Verdict("own words", "reproduced")])
+    assert list(shown.claim) == ["C114", ""] and shown.statement[1] == "own words"
+    assert (path.parent / "verdicts.json").is_file()
+    with pytest.raises(UserError, match="unknown profile"):
+        Chapter("x", "huge")
