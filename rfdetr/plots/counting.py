@@ -25,7 +25,12 @@ def conventions(df: pd.DataFrame) -> Any:
         axes.bar(positions, df[column], width=width, color=COLOURS[i], label=label)
     for n, printed in enumerate(df.printed):
         axes.hlines(
-            printed, n - 0.45, n + 0.45, color=PUBLISHED, linewidth=1.2, label="printed" if n == 0 else None
+            printed,
+            n - 0.45,
+            n + 0.45,
+            color=PUBLISHED,
+            linewidth=1.2,
+            label="printed" if n == 0 else "_printed",
         )
     axes.set(xticks=range(len(df)), xticklabels=df.configuration, ylabel="G")
     axes.grid(axis="x", visible=False)
