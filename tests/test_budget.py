@@ -29,15 +29,15 @@ def unit_cost():
 
 @pytest.mark.parametrize("sampler", budget.SAMPLERS)
 def test_curves_are_honest(exact, unit_cost, sampler):
-    curves = budget.budgeted_curves(exact, unit_cost, samplers=[sampler], seeds=range(2), budget=0.5)
+    curves = budget.budgeted_curves(exact, unit_cost, samplers=[sampler], seeds=range(2), budget=0.25)
     for _, run in curves.groupby("seed"):
-        assert run["spent"].is_monotonic_increasing and run["spent"].iloc[-1] <= 0.5
+        assert run["spent"].is_monotonic_increasing and run["spent"].iloc[-1] <= 0.25
         # Sums of different lengths differ in the last bits.
         assert run["hypervolume"].diff().min() > -1e-9 and run["hypervolume"].between(0, 1 + 1e-9).all()
         assert run["units"].tolist() == list(range(1, len(run) + 1))
-    again = budget.budgeted_curves(exact, unit_cost, samplers=[sampler], seeds=[1], budget=0.5)
+    again = budget.budgeted_curves(exact, unit_cost, samplers=[sampler], seeds=[1], budget=0.25)
     pd.testing.assert_frame_equal(again, curves[curves["seed"] == 1].reset_index(drop=True))
-    assert curves["hypervolume"].max() > 0.8
+    assert curves["hypervolume"].max() > 0.7
 
 
 def test_the_whole_budget_gives_the_exact_front(exact, unit_cost):

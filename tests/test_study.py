@@ -55,7 +55,7 @@ def disturbed(url, log, count, kills, seed=0):
         workers[victim] = start(url, log, count)
     for process in workers:
         process.join(timeout=150)
-        assert process.exitcode == 0
+        assert process.exitcode == 0, f"exit code {process.exitcode}"
     return killed
 
 

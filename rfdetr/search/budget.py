@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rfdetr.errors import UserError
+from rfdetr.search import guided
 from rfdetr.search.cost import TRIPLE
 from rfdetr.search.grid import KNOBS
 from rfdetr.search.pareto import front_mask, hypervolume, reference_point
@@ -172,7 +173,7 @@ def _proposals(
 ) -> Iterator[tuple[int, Callable[[list[int]], None]]]:
     """Endless (row to evaluate, function that takes the rows that were evaluated)."""
     if sampler == "guided":
-        return _guided(problem, seed)
+        return guided.proposals(problem, seed)
     return _optuna(problem, sampler, seed)
 
 
@@ -252,90 +253,3 @@ def _representatives(problem: _Problem, rows: list[int], asked: int) -> list[int
     best = sorted((row for row, kept in zip(rows, mask, strict=True) if kept), key=lambda r: problem.cost[r])
     # A few, spread over the costs: samplers slow down with the square of what they were told.
     return [best[i] for i in np.unique(np.linspace(0, len(best) - 1, _TOLD).round().astype(int))]
-
-
-def _guided(problem: _Problem, seed: int) -> Iterator[tuple[int, Callable[[list[int]], None]]]:
-    """Fit accuracy and log cost on the knobs, then take the unit with the largest expected hypervolume gain per cost.
-
-    Accuracy has a mean and a spread (a Gaussian process on unit and decoder coordinates); the gain of a unit is summed
-    over the mean and a somewhat optimistic reading. Starts with three units of different cost.
-    """
-    rng = np.random.default_rng(seed)
-    triples = sorted(problem.members, key=lambda t: problem.unit_cost[t])
-    # Three from the cheaper half, where the front bends: the dearest units would eat a small budget at once.
-    part = max(1, len(triples) // 6)
-    start = [triples[min(len(triples) - 1, int(rng.integers(i * part, (i + 1) * part)))] for i in range(3)]
-    inputs = _coordinates(problem.knobs)
-    known = np.zeros(len(inputs), dtype=bool)
-    done: set[Triple] = set()
-
-    def tell(rows: list[int]) -> None:
-        known[rows] = True
-        done.add(problem.triple(rows[0]))
-
-    for triple in dict.fromkeys(start):
-        yield problem.members[triple][-1], tell
-    while True:
-        left = [t for t in triples if t not in done]
-        if not left:
-            yield problem.members[triples[int(rng.integers(len(triples)))]][-1], tell
-            continue
-        accuracy, spread = _predict(inputs, problem.accuracy, known, rng)
-        cost, _ = _predict(inputs, problem.cost, known, rng)
-        low, high = problem.reference
-        best_known = np.flatnonzero(known)[front_mask(problem.accuracy[known], problem.cost[known])]
-        have_accuracy, have_cost = problem.accuracy[best_known], problem.cost[best_known]
-        base = hypervolume(have_accuracy, have_cost, (low, high))
-        gains = []
-        for triple in left:
-            rows = problem.members[triple]
-            gain = 0.0
-            for optimism in (0.0, 0.5):
-                hoped = np.r_[have_accuracy, np.clip(accuracy[rows] + optimism * spread[rows], 0, 1)]
-                gain += hypervolume(hoped, np.r_[have_cost, cost[rows]], (low, high)) - base
-            gains.append(gain / problem.unit_cost[triple])
-        best = left[int(np.argmax(np.array(gains) * (1 + 1e-9 * rng.random(len(gains)))))]
-        yield problem.members[best][-1], tell
-
-
-def _coordinates(knobs: np.ndarray) -> np.ndarray:
-    resolution, patch, windows, depth, queries = knobs.T.astype(float)
-    columns = [np.log2(resolution), np.log2(patch), np.log2(windows), np.sqrt(depth), np.log2(queries)]
-    inputs = np.stack(columns, axis=1)
-    return (inputs - inputs.mean(axis=0)) / np.maximum(inputs.std(axis=0), 1e-9)
-
-
-def _predict(
-    inputs: np.ndarray, values: np.ndarray, known: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation for all points from the known ones; at most 150 of these, drawn at random."""
-    from scipy.linalg import cho_factor, cho_solve
-
-    rows = np.flatnonzero(known)
-    rows = rows if len(rows) <= 150 else rng.choice(rows, 150, replace=False)
-    target = values[rows]
-    centre, scale = target.mean(), max(float(target.std()), 1e-9)
-    # Quadratic trend plus a smooth Gaussian process for what it leaves.
-    basis = _quadratic(inputs)
-    weights = np.linalg.solve(
-        basis[rows].T @ basis[rows] + 0.1 * np.eye(basis.shape[1]),
-        basis[rows].T @ ((target - centre) / scale),
-    )
-    trend = basis @ weights
-    rest = (target - centre) / scale - trend[rows]
-    deviation = max(float(rest.std()), 0.02)
-
-    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.exp(-0.5 * ((a[:, None] - b[None]) ** 2).sum(-1) / 1.5**2)
-
-    factor = cho_factor(kernel(inputs[rows], inputs[rows]) + 0.05 * np.eye(len(rows)))
-    across = kernel(inputs, inputs[rows])
-    mean = trend + across @ cho_solve(factor, rest)
-    variance = 1 - np.einsum("ij,ji->i", across, cho_solve(factor, across.T))
-    return centre + scale * mean, scale * deviation * np.sqrt(np.clip(variance, 0, None))
-
-
-def _quadratic(inputs: np.ndarray) -> np.ndarray:
-    count = inputs.shape[1]
-    pairs = [inputs[:, i] * inputs[:, j] for i in range(count) for j in range(i, count)]
-    return np.column_stack([np.ones(len(inputs)), inputs, *pairs])

@@ -13,16 +13,16 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rfdetr.errors import UserError
+from rfdetr.search.storage import again, open_storage
 
-_PATIENCE = 120.0  # seconds for which a busy or restarting database is asked again
+_BATCH = 16  # units put into the queue at once
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class WorkQueue:
         self.name, self.units = name, list(dict.fromkeys(units))
         self.heartbeat, self.grace, self.attempts = heartbeat, grace, attempts
         self.worker = f"{socket.gethostname()}-{os.getpid()}"
-        self.storage, self.results = _again(lambda: _open(storage, name))
+        self.storage, self.results = again(lambda: open_storage(storage, name))
         try:
-            self.study = _again(lambda: self.storage.create_new_study([StudyDirection.MAXIMIZE], name))
+            self.study = again(lambda: self.storage.create_new_study([StudyDirection.MAXIMIZE], name))
         except DuplicatedStudyError:
             self.study = self.storage.get_study_id_from_name(name)
         self._seen: dict[int, tuple[Any, float]] = {}
@@ -102,13 +102,16 @@ class WorkQueue:
                     on_progress(self.progress())
                 continue
             if not self._fill():
-                progress = self.progress()
-                if progress.running + progress.waiting == 0:
+                if self._settled():
                     break
                 time.sleep(self.heartbeat * random.uniform(0.5, 1.0))
         if limit is None:
             self._raise_failures()
         return count
+
+    def _settled(self) -> bool:
+        """Whether every unit is done or has failed for good."""
+        return set(self.units) <= self.results.read().keys() | self._hopeless(self._trials()).keys()
 
     def progress(self) -> Progress:
         """Counts over all workers."""
@@ -120,7 +123,7 @@ class WorkQueue:
         times = [entry["seconds"] for entry in done.values()]
         each = sum(times) / len(times) if times else float("nan")
         left = len(self.units) - len(done) - failed
-        waiting = sum(t.state.name == "WAITING" for t in trials)
+        waiting = max(0, left - len(running))
         eta = each * left / max(1, len(workers))
         return Progress(len(self.units), len(done), len(running), waiting, failed, len(workers), each, eta)
 
@@ -129,7 +132,7 @@ class WorkQueue:
         return {unit: entry["value"] for unit, entry in self.results.read().items()}
 
     def _trials(self) -> list[Any]:
-        return _again(lambda: self.storage.get_all_trials(self.study, deepcopy=False))
+        return again(lambda: self.storage.get_all_trials(self.study, deepcopy=False))
 
     def _fill(self) -> int:
         """Put units back that nobody has: never queued, failed, or their worker is dead. Returns how many."""
@@ -141,9 +144,12 @@ class WorkQueue:
         live = {t.user_attrs["unit"] for t in trials if not t.state.is_finished()}
         hopeless = self._hopeless(trials)
         missing = [u for u in self.units if u not in done and u not in live and u not in hopeless]
+        # A few at a time, and not the same ones as a worker that fills at this moment: every waiting trial is read again
+        # at each step, and a unit that is queued twice costs a look.
+        missing = random.sample(missing, min(_BATCH, len(missing)))
         for unit in missing:
             template = create_trial(state=TrialState.WAITING, user_attrs={"unit": unit})
-            _again(partial(self.storage.create_new_trial, self.study, template))
+            again(partial(self.storage.create_new_trial, self.study, template))
         return len(missing)
 
     def _bury(self) -> None:
@@ -187,7 +193,7 @@ class WorkQueue:
         # Not all workers at the head of the queue: fewer collisions.
         for trial in waiting[:8] and random.sample(waiting[:8], len(waiting[:8])):
             try:
-                claimed = _again(
+                claimed = again(
                     partial(self.storage.set_trial_state_values, trial._trial_id, TrialState.RUNNING)
                 )
             except UpdateFinishedTrialError:
@@ -214,7 +220,7 @@ class WorkQueue:
             self._finish(trial, "FAIL")
             raise
         entry = {"value": value, "seconds": time.perf_counter() - start, "worker": self.worker}
-        kept = _again(lambda: self.results.insert(unit, json.dumps(entry)))
+        kept = again(lambda: self.results.insert(unit, json.dumps(entry)))
         self._finish(trial, "COMPLETE" if kept else "PRUNED")
         return int(kept)
 
@@ -240,7 +246,7 @@ class WorkQueue:
         from optuna.exceptions import UpdateFinishedTrialError
 
         with suppress(UpdateFinishedTrialError):  # declared dead in the meantime
-            _again(lambda: self.storage.set_trial_user_attr(trial, key, value))
+            again(lambda: self.storage.set_trial_user_attr(trial, key, value))
 
     def _finish(self, trial: int, state: str) -> None:
         from optuna.exceptions import UpdateFinishedTrialError
@@ -248,116 +254,4 @@ class WorkQueue:
 
         values = [1.0] if state == "COMPLETE" else None
         with suppress(UpdateFinishedTrialError):  # another worker has declared this trial dead
-            _again(lambda: self.storage.set_trial_state_values(trial, TrialState[state], values))
-
-
-class _SqlResults:
-    """One row per (search, unit) in a table of the same database as the trials."""
-
-    def __init__(self, engine: Any, search: str) -> None:
-        import sqlalchemy as sa
-
-        self.engine, self.search = engine, search
-        meta = sa.MetaData()
-        self.table = sa.Table(
-            "rfdetr_results",
-            meta,
-            sa.Column("search", sa.String(200), primary_key=True),
-            sa.Column("unit", sa.String(200), primary_key=True),
-            sa.Column("entry", sa.Text, nullable=False),
-        )
-        meta.create_all(engine)
-
-    def insert(self, unit: str, entry: str) -> bool:
-        from sqlalchemy.exc import IntegrityError
-
-        try:
-            with self.engine.begin() as connection:
-                connection.execute(self.table.insert().values(search=self.search, unit=unit, entry=entry))
-        except IntegrityError:
-            return False
-        return True
-
-    def read(self) -> dict[str, Any]:
-        query = self.table.select().where(self.table.c.search == self.search)
-
-        def rows() -> list[Any]:
-            with self.engine.connect() as connection:
-                return list(connection.execute(query))
-
-        return {row.unit: json.loads(row.entry) for row in _again(rows)}
-
-
-class _FolderResults:
-    """One file per unit beside a journal file; a link that must not exist yet makes the insert unique."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self._known: dict[str, Any] = {}
-
-    def insert(self, unit: str, entry: str) -> bool:
-        draft = self.folder / f".{unit}.{os.getpid()}.{random.getrandbits(32):08x}"
-        draft.write_text(entry)
-        try:
-            os.link(draft, self.folder / f"{unit}.json")
-        except FileExistsError:
-            return False
-        finally:
-            draft.unlink()
-        return True
-
-    def read(self) -> dict[str, Any]:
-        for path in self.folder.glob("*.json"):
-            if path.stem not in self._known:
-                self._known[path.stem] = json.loads(path.read_text())
-        return dict(self._known)
-
-
-def _open(url: str, name: str) -> tuple[Any, Any]:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if url.startswith("journal://"):
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-
-        path = Path(url.removeprefix("journal://"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
-        return JournalStorage(backend), _FolderResults(path.with_name(f"{path.name}.{name}.results"))
-    import sqlalchemy as sa
-
-    options: Mapping[str, Any] = {"pool_pre_ping": True}
-    if url.startswith("sqlite"):
-        options = {"connect_args": {"timeout": _PATIENCE}}
-    elif url.startswith("postgresql://"):
-        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=dict(options))
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
-        raise UserError(
-            f"cannot open the storage {url!r}: {error}; use sqlite:///FILE, postgresql://..., or journal:///FILE"
-        ) from error
-    except ImportError as error:
-        raise UserError(
-            f"the storage {url!r} needs a driver: pip install 'rf-detr-nas-companion[postgres]'"
-        ) from error
-    return storage, _SqlResults(storage.engine, name)
-
-
-def _again(call: Callable[[], Any]) -> Any:
-    """The result of `call`, which is repeated while the database is busy or two workers create the same table."""
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
-
-    end = time.monotonic() + _PATIENCE
-    wait = 0.05
-    while True:
-        try:
-            return call()
-        except (StorageInternalError, OperationalError, ProgrammingError, IntegrityError):
-            if time.monotonic() > end:
-                raise
-            time.sleep(wait * random.uniform(0.5, 1.5))
-            wait = min(2 * wait, 5.0)
+            again(lambda: self.storage.set_trial_state_values(trial, TrialState[state], values))
