@@ -1,6 +1,7 @@
 """Networks small enough that tracing one takes a second or two, and runtimes of known speed."""
 
 import functools
+import tempfile
 from pathlib import Path
 
 from conftest import TINY, scramble
@@ -11,16 +12,28 @@ ARCH = Arch(48, 8, 1, 2, 8)
 SIZES = TINY | {"depth": 2, "feature_layers": (1, 2), "queries": 12}
 
 
-@functools.cache
 def network(segmentation: bool = False) -> RFDETR:
+    return _network(segmentation)
+
+
+@functools.cache
+def _network(segmentation: bool) -> RFDETR:
     return scramble(RFDETR(**SIZES, segmentation=segmentation, class_names=("a", "b", "c", "d"))).eval()
 
 
+_FOLDER = tempfile.TemporaryDirectory(prefix="rfdetr-exported-")
+
+
+def exported(segmentation: bool = False):
+    """The file of `network(segmentation)`; traced once for all tests of a process."""
+    return _exported(segmentation)
+
+
 @functools.cache
-def exported(folder: Path, segmentation: bool = False):
+def _exported(segmentation: bool):
     from rfdetr.benchmark.export import export_onnx
 
-    return export_onnx(network(segmentation), ARCH, folder / f"tiny-{segmentation}.onnx")
+    return export_onnx(network(segmentation), ARCH, Path(_FOLDER.name) / f"tiny-{segmentation}.onnx")
 
 
 class Simulated:

@@ -130,6 +130,7 @@ def to_fp16(artifact: Artifact, path: str | Path, keep: Sequence[str] = ()) -> A
         node_block_list=list(keep),
     )
     del converted.graph.value_info[:]
+    _clean_casts(converted.graph)
     metadata = dict(artifact.metadata) | {
         "precision": "fp16",
         "fp32_sha256": artifact.sha256,
@@ -137,6 +138,42 @@ def to_fp16(artifact: Artifact, path: str | Path, keep: Sequence[str] = ()) -> A
     }
     write_graph(converted, path, metadata)
     return load_artifact(path)
+
+
+def _clean_casts(graph: Any) -> None:
+    """Repair what the converter does around nodes that stay in FP32.
+
+    It casts a tensor once per such reader under one name, which is no valid graph: the first cast is kept. And it takes a
+    tensor between two such nodes through FP16, where the very values overflow that the nodes were kept for.
+    """
+    import onnx
+
+    seen: set[str] = set()
+    for node in list(graph.node):
+        if node.op_type == "Cast" and node.output[0] in seen:
+            graph.node.remove(node)
+        seen.update(node.output)
+
+    def target(node: Any) -> int:
+        return next(a.i for a in node.attribute if a.name == "to")
+
+    casts = [n for n in graph.node if n.op_type == "Cast"]
+    lowered = {n.output[0]: n.input[0] for n in casts if target(n) == onnx.TensorProto.FLOAT16}
+    outputs = {o.name for o in graph.output}
+    direct = {}
+    for node in casts:
+        if target(node) == onnx.TensorProto.FLOAT and node.input[0] in lowered:
+            if node.output[0] in outputs:
+                continue
+            direct[node.output[0]] = lowered[node.input[0]]
+            graph.node.remove(node)
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = direct.get(name, name)
+    read = {name for node in graph.node for name in node.input} | outputs
+    for node in casts:
+        if node.output[0] not in read and node.output[0] not in direct:
+            graph.node.remove(node)
 
 
 def to_fp16_safely(

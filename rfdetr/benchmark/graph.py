@@ -108,8 +108,8 @@ def trace(
 ) -> "onnx.ModelProto":
     """Trace a sub-network into a graph with the outputs of every depth, named `logits_<depth>` and so on.
 
-    Constants are folded (weights are stored as the operators read them), duplicates merged, everything that points to
-    source files removed. The exporter's own optimiser takes longer than the tracing; runtimes do its work when they load.
+    Constants are folded (weights are stored as the operators read them) and everything that points to source files is
+    removed. The exporter's own optimiser takes longer than the tracing; runtimes do its work when they load.
     """
     import onnx_ir as ir
     from onnx_ir.passes import common
@@ -146,9 +146,6 @@ def trace(
         for step in (
             common.RemoveUnusedNodesPass(),
             common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-            common.DeduplicateInitializersPass(size_limit=_ANY_SIZE),
-            common.CommonSubexpressionEliminationPass(),
-            common.RemoveUnusedNodesPass(),
             common.RemoveUnusedFunctionsPass(),
             common.RemoveUnusedOpsetsPass(),
             common.OutputFixPass(),
@@ -188,15 +185,15 @@ def cut(model: "onnx.ModelProto", depth: int) -> "onnx.ModelProto":
     """
     import onnx
 
-    graph = model.graph
     suffix = f"_{depth}"
-    outputs = [o for o in graph.output if o.name.endswith(suffix)]
-    nodes = _in_order_of_use(graph, [o.name for o in outputs])
+    model = _merged(_pruned(model, [o for o in model.graph.output if o.name.endswith(suffix)]))
+    graph = model.graph
+    nodes = _in_order_of_use(graph, [o.name for o in graph.output])
 
     result = onnx.ModelProto()
     result.CopyFrom(_shell(model))
     renamed = {v.name: v.name for v in graph.input}
-    outer = {o.name: o.name.removesuffix(suffix) for o in outputs}
+    outer = {o.name: o.name.removesuffix(suffix) for o in graph.output}
     initializers = {t.name: t for t in graph.initializer}
     counts: Counter[str] = Counter()
     for node in nodes:
@@ -217,11 +214,37 @@ def cut(model: "onnx.ModelProto", depth: int) -> "onnx.ModelProto":
                 renamed[name] = outer.get(name, f"{copy.name}.out{extra}")
             copy.output[index] = renamed.get(name, "")
     result.graph.input.extend(graph.input)
-    for output in outputs:
+    for output in graph.output:
         copied = result.graph.output.add()
         copied.CopyFrom(output)
         copied.name = outer[output.name]
     return result
+
+
+def _pruned(model: "onnx.ModelProto", outputs: list[Any]) -> "onnx.ModelProto":
+    """The part of a graph that some of its outputs need."""
+    result = _shell(model)
+    result.graph.node.extend(_in_order_of_use(model.graph, [o.name for o in outputs]))
+    used = {name for node in result.graph.node for name in node.input}
+    result.graph.initializer.extend(t for t in model.graph.initializer if t.name in used)
+    result.graph.input.extend(model.graph.input)
+    result.graph.output.extend(outputs)
+    return result
+
+
+def _merged(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Equal constants and equal computations once.
+
+    Only now, because two constants that are equal by chance would keep `between` from comparing two graphs.
+    """
+    import onnx_ir as ir
+    from onnx_ir.passes import common
+
+    merged = ir.from_proto(model)
+    common.DeduplicateInitializersPass(size_limit=_ANY_SIZE)(merged)
+    common.CommonSubexpressionEliminationPass()(merged)
+    common.RemoveUnusedNodesPass()(merged)
+    return ir.to_proto(merged)
 
 
 def _in_order_of_use(graph: Any, names: list[str]) -> list[Any]:

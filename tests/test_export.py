@@ -1,0 +1,148 @@
+import copy
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from lab_fixtures import ARCH, SIZES, exported, network
+
+from rfdetr import Arch, build
+from rfdetr.benchmark import export
+from rfdetr.benchmark.artifact import load_artifact
+from rfdetr.errors import UserError
+
+
+@pytest.mark.parametrize("segmentation", [False, True])
+def test_file_equals_the_network(segmentation) -> None:
+    artifact, model = exported(segmentation), network(segmentation)
+    onnx.checker.check_model(str(artifact.file), full_check=True)
+    assert export.compare_with_eager(artifact, model.subnet(ARCH), seed=5) < 1e-4
+    images = torch.randn(1, 3, 48, 48, generator=torch.Generator().manual_seed(9))
+    found = export.cpu_session(artifact.file).run(None, {"images": images.numpy()})
+    with torch.no_grad():
+        expected = model(images, ARCH)
+    np.testing.assert_allclose(found[0], expected.logits, atol=1e-4)
+    np.testing.assert_allclose(found[1], expected.boxes, atol=1e-4)
+    if segmentation:
+        np.testing.assert_allclose(found[2], expected.masks, atol=1e-4)
+    names = ["logits", "boxes", "masks"] if segmentation else ["logits", "boxes"]
+    assert [o.name for o in artifact.outputs] == names
+
+
+def test_graph_holds_only_what_one_subnetwork_needs() -> None:
+    artifact = exported()
+    graph = onnx.load(artifact.file).graph
+    assert [i.name for i in graph.input] == ["images"]
+    # No position interpolation and no patch resizing: those would be Resize nodes.
+    assert "Resize" not in {n.op_type for n in graph.node}
+    weights = sum(int(np.prod(t.dims)) for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+    subnet = sum(p.numel() for p in network().subnet(ARCH).parameters())
+    assert 0.9 * subnet < weights < 1.05 * subnet
+    # Readable names, from the modules; no file names of this machine.
+    assert any(n.name == "backbone.blocks.0.fc1/MatMul" for n in graph.node)
+    assert len({n.name for n in graph.node}) == len(graph.node)
+    content = artifact.file.read_bytes()
+    assert b".py" not in content and b"/site-packages" not in content
+
+
+def test_metadata_describes_the_file() -> None:
+    artifact = load_artifact(exported().file)
+    assert artifact.arch == ARCH and artifact.precision == "fp32"
+    assert artifact.class_names == ("a", "b", "c", "d")
+    assert artifact.metadata["source_sha256"] == export.source_hash(network())
+    assert int(artifact.metadata["opset"]) == onnx.load(artifact.file).opset_import[0].version >= 17
+    assert {"torch", "onnx", "onnxscript", "rfdetr"} <= set(json.loads(artifact.metadata["versions"]))
+    assert artifact.inputs[0].shape == (1, 3, 48, 48)
+
+
+def test_one_trace_serves_depths_two_serve_query_counts_and_bytes_are_those_of_a_single_export(
+    tmp_path, monkeypatch
+) -> None:
+    traces = []
+    real = export.graph.trace
+    monkeypatch.setattr(export.graph, "trace", lambda *a: (traces.append(a), real(*a))[1])
+    archs = [Arch(48, 8, 1, depth, queries) for depth in (0, 1, 2) for queries in (4, 8, 12)]
+    progress = []
+    many = export.export_many(network(), archs, tmp_path, progress=lambda *p: progress.append(p))
+    assert len(traces) == 2
+    assert progress == [(i, 9) for i in range(1, 10)]
+    assert list(many) == sorted(archs)
+    assert len({a.sha256 for a in many.values()}) == 9
+    single = exported()
+    assert many[ARCH].file.read_bytes() == single.file.read_bytes()
+    assert many[ARCH].outputs[0].shape == (1, 8, 4)
+    # Files of the same weights are used again; of other weights they are not.
+    assert export.export_many(network(), archs, tmp_path) == many and len(traces) == 2
+    other = copy.deepcopy(network())
+    with torch.no_grad():
+        other.class_head.bias += 1
+    assert export.export_many(other, [ARCH], tmp_path)[ARCH].sha256 != single.sha256
+
+
+def test_model_is_untouched_and_nothing_is_printed(tmp_path, capfd) -> None:
+    model = copy.deepcopy(network()).train()
+    model.backbone.norm.weight.requires_grad_(False)
+    before = {n: (p.detach().clone(), p.requires_grad, p.data_ptr()) for n, p in model.named_parameters()}
+    artifact = export.export_onnx(model, ARCH, tmp_path / "a.onnx", dynamic_batch=True)
+    assert model.training and all(m.training for m in model.modules())
+    for name, parameter in model.named_parameters():
+        value, wants, address = before[name]
+        assert torch.equal(parameter, value) and (parameter.requires_grad, parameter.data_ptr()) == (
+            wants,
+            address,
+        )
+    assert model(torch.zeros(1, 3, 48, 48), ARCH).logits.shape[1] == 8 * SIZES["groups"]
+    assert capfd.readouterr() == ("", "")
+
+    # The open batch is one, and every image is treated alone.
+    images = np.random.default_rng(0).standard_normal((5, 3, 48, 48)).astype(np.float32)
+    session = export.cpu_session(artifact.file)
+    together = session.run(["logits"], {"images": images})[0]
+    alone = np.concatenate([session.run(["logits"], {"images": i[None]})[0] for i in images])
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+    assert artifact.inputs[0].shape == ("batch", 3, 48, 48)
+
+
+def test_a_graph_that_computes_something_else_is_found(tmp_path) -> None:
+    model = onnx.load(exported().file)
+    bias = next(t for t in model.graph.initializer if t.name.startswith("class_head/Add"))
+    bias.raw_data = (np.frombuffer(bias.raw_data, np.float32) + np.float32(0.01)).tobytes()
+    onnx.save(model, tmp_path / "wrong.onnx")
+    with pytest.raises(export.ExportError, match="differs from the network"):
+        export.compare_with_eager(load_artifact(tmp_path / "wrong.onnx"), network().subnet(ARCH))
+
+
+def test_accuracy_of_the_file_is_that_of_the_network() -> None:
+    from rfdetr.benchmark.latency import evaluate_artifact
+    from rfdetr.data.scenes import scenes
+    from rfdetr.evaluation.coco import evaluate
+
+    data = scenes("digits", "val", size=6)
+    model, artifact = network(True), exported(True)
+    names = {"categories": data.category_ids}
+    eager = evaluate(model, data, ARCH, **names).row()
+    deployed = evaluate_artifact(artifact, data, **names).row()
+    assert eager.keys() == deployed.keys()
+    for metric, value in eager.items():
+        assert deployed[metric] == pytest.approx(value, abs=1e-3, nan_ok=True), metric
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({"opset": 16}, "opset 16 is too old"), ({"batch": 0}, "batch must be at least 1")]
+)
+def test_wrong_options_are_named(tmp_path, options, words) -> None:
+    with pytest.raises(UserError, match=words):
+        export.export_onnx(network(), ARCH, tmp_path / "a.onnx", **options)
+
+
+def test_a_subnetwork_is_only_itself(tmp_path) -> None:
+    with pytest.raises(UserError, match="this sub-network is r48-p8-w1-d2-q8, not"):
+        export.export_onnx(network().subnet(ARCH), Arch(48, 8, 1, 1, 8), tmp_path / "a.onnx")
+
+
+def test_published_sizes_are_recognised() -> None:
+    with torch.device("meta"):
+        assert export.find_preset(build("nano").config) == "nano"
+        assert export.find_preset(build("seg-small", num_classes=3).config) == "seg-small"
+    assert export.find_preset(network().config) == ""
