@@ -48,10 +48,11 @@ class DeformableAttention(nn.Module):
         weights = self.weights(query).unflatten(-1, (self.heads, self.points)).softmax(-1)
         centre, size = reference[:, :, None, None, :2], reference[:, :, None, None, 2:]
         location = centre + offsets * (size * (0.5 / self.points))
-        grid = (2 * location - 1).transpose(1, 2).flatten(0, 1)
+        # Points before queries: the sum over points then runs along contiguous memory.
+        grid = (2 * location - 1).permute(0, 2, 3, 1, 4).flatten(0, 1)
         sampled = F.grid_sample(
             value, grid.to(value.dtype), mode="bilinear", padding_mode="zeros", align_corners=False
         )
-        weights = weights.transpose(1, 2).reshape(batch * self.heads, 1, count, self.points)
-        mixed = (sampled * weights.to(sampled.dtype)).sum(-1)
+        weights = weights.permute(0, 2, 3, 1).reshape(batch * self.heads, 1, self.points, count)
+        mixed = (sampled * weights.to(sampled.dtype)).sum(2)
         return self.output(mixed.reshape(batch, dim, count).transpose(1, 2))

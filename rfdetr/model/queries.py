@@ -78,7 +78,7 @@ class QuerySelection(nn.Module):
         """
         batch, grid, _, dim = memory.shape
         # In the weights' precision: under autocast the memory may be bfloat16, too coarse for coordinates.
-        proposals, usable = grid_proposals(grid, self.boxes[-1].weight.dtype, memory.device)
+        proposals, usable = grid_proposals(grid, self.projection.weight.dtype, memory.device)
         tokens = memory.reshape(batch, -1, dim) * usable
         x = self.norm(self.projection(tokens.reshape(1, -1, dim).expand(groups, -1, -1)))
         logits = self.classes(x).unflatten(1, (batch, -1))
