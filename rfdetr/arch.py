@@ -280,7 +280,8 @@ class Preset:
         return self.published["latency_ms"]
 
 
-_NAMES = {
+# The printed size -> the name of the preset (with `seg-` in front for segmentation).
+SIZE_NAMES = {
     "N": "nano",
     "S": "small",
     "M": "medium",
@@ -312,7 +313,7 @@ def _presets() -> Mapping[str, Preset]:
         (8, "RF-DETR-Seg", (3, 13), "seg-"),
     ):
         for row in tables.rows(config_table):
-            name = prefix + _NAMES[row["size"]]
+            name = prefix + SIZE_NAMES[row["size"]]
             presets[name] = Preset(
                 name=name,
                 arch=Arch(*(int(row[k]) for k in knobs)),

@@ -203,17 +203,9 @@ def _counted(config: ModelConfig, arch: Arch) -> tuple[dict[str, int], dict[str,
 
     from rfdetr.model.detector import RFDETR
 
-    exact = config.replace(
-        base_patch=arch.patch_size,
-        position_grid=arch.grid,
-        decoder_layers=arch.decoder_layers,
-        queries=arch.queries,
-        groups=1,
-        default_arch=arch,
-    )
     # The same network as `subnet(arch)`; counting needs its shapes only, so it holds no data.
     with torch.device("meta"):
-        network = RFDETR(**exact.to_dict()).eval().requires_grad_(False)
+        network = RFDETR(**config.cut_to(arch).to_dict()).eval().requires_grad_(False)
         images = torch.empty(1, 3, arch.resolution, arch.resolution)
         with _counting() as counter:
             # Masks are computed when asked for.

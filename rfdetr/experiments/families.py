@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from rfdetr.arch import SIZE_NAMES
 from rfdetr.benchmark import peers
 from rfdetr.benchmark.flops import analytic
 from rfdetr.experiments.store import Verdict
@@ -14,15 +15,6 @@ from rfdetr.model.config import preset_config
 from rfdetr.paper import tables
 
 DETECTION, SEGMENTATION = (2, 12), (3, 13)
-_OURS = {
-    "N": "nano",
-    "S": "small",
-    "M": "medium",
-    "L": "large",
-    "XL": "xlarge",
-    "2XL": "2xlarge",
-    "Max": "max",
-}
 _PEER_NAMES = {
     ("YOLOv8", False): "YOLOv8",
     ("YOLOv11", False): "YOLO11",
@@ -71,7 +63,7 @@ def _row(row: dict[str, str], masks: bool) -> dict[str, Any]:
 
 
 def _ours(size: str, masks: bool) -> dict[str, Any]:
-    name = ("seg-" if masks else "") + _OURS[size]
+    name = ("seg-" if masks else "") + SIZE_NAMES[size]
     config = preset_config(name)
     counted = analytic(config, convention="published")
     return {

@@ -94,6 +94,17 @@ class ModelConfig:
                     (arch.replace(**{knob: most}),),
                 )
 
+    def cut_to(self, arch: Arch) -> "ModelConfig":
+        """Sizes of the network that holds exactly one sub-network: its kernel, grid, depth and ranks, one query group."""
+        return self.replace(
+            base_patch=arch.patch_size,
+            position_grid=arch.grid,
+            decoder_layers=arch.decoder_layers,
+            queries=arch.queries,
+            groups=1,
+            default_arch=arch,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and checkpoints; `ModelConfig.from_dict` reads them back."""
         return asdict(self)

@@ -189,14 +189,7 @@ class SubNet(nn.Module):
     def __init__(self, supernet: RFDETR, arch: Arch) -> None:
         super().__init__()
         self.arch = arch
-        config = supernet.config.replace(
-            base_patch=arch.patch_size,
-            position_grid=arch.grid,
-            decoder_layers=arch.decoder_layers,
-            queries=arch.queries,
-            groups=1,
-            default_arch=arch,
-        )
+        config = supernet.config.cut_to(arch)
         with torch.device("meta"):
             self.network = RFDETR(**config.to_dict())
         source = supernet.state_dict()

@@ -60,7 +60,9 @@ def search(
     table = points.drop(columns=["nominal_resolution", "nominal_queries"]).drop_duplicates(list(KNOBS))
     table = table.reset_index(drop=True)
     archs = candidates(table, measured, seed)
-    timed = measure_latency(model, archs, threads=threads, progress=progress is True, cache_dir=folder / "onnx")
+    timed = measure_latency(
+        model, archs, threads=threads, progress=progress is True, cache_dir=folder / "onnx"
+    )
     table = table.merge(timed[[*KNOBS, "latency_ms"]], on=list(KNOBS), how="left")
     best = front(table.dropna(subset=["latency_ms"]))
     for name, frame in (("table", table), ("front", best), ("latency", timed)):
