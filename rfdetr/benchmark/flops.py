@@ -222,7 +222,7 @@ def _counted(config: ModelConfig, arch: Arch) -> tuple[dict[str, int], dict[str,
         stage = "global attention" if network.backbone.is_global(i) else "windowed attention"
         totals[stage] += of(f"backbone.blocks.{i}.attention")
         products[stage] += bmm.get(f"RFDETR.backbone.blocks.{i}.attention", 0)
-        totals["backbone MLP"] += of(f"backbone.blocks.{i}.fc1", f"backbone.blocks.{i}.fc2")
+        totals["backbone MLP"] += of(f"backbone.blocks.{i}") - of(f"backbone.blocks.{i}.attention")
     totals["embedding"] = of("backbone") - sum(
         totals[s] for s in ("windowed attention", "global attention", "backbone MLP")
     )

@@ -48,8 +48,12 @@ def html_table(
     numeric = {name: all(_is_number(v) or _is_missing(v) for v in df[name]) for name in headings}
 
     def cell(tag: str, name: str, text: str) -> str:
-        # Words may break into lines, numbers may not.
-        style = "text-align: right; white-space: nowrap" if numeric[name] else "text-align: left"
+        # Words and headings may break into lines, numbers may not.
+        style = (
+            f"text-align: {'right' if numeric[name] else 'left'}; padding: 0.15em 0.6em; vertical-align: top"
+        )
+        if tag == "td" and numeric[name]:
+            style += "; white-space: nowrap"
         return f'<{tag} style="{style}">{escape(text)}</{tag}>'
 
     head = "".join(cell("th", name, text) for name, text in headings.items())
