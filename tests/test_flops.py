@@ -84,7 +84,7 @@ def sizes(draw):
     ), arch
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(sizes())
 def test_formula_is_exact_for_any_subnetwork(size):
     config, arch = size
