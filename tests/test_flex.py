@@ -89,3 +89,14 @@ def test_gradients_reach_the_base_weights(dtype):
     resize_kernel(kernel, 13).square().sum().backward()
     assert kernel.grad is not None
     assert (kernel.grad != 0).all()
+
+
+def test_a_size_first_used_in_inference_can_be_trained_afterwards():
+    kernel = torch.randn(2, 3, 11, 11, requires_grad=True)
+    positions = torch.randn(1, 1 + 11**2, 4, requires_grad=True)
+    with torch.inference_mode():
+        resize_kernel(kernel, 17)
+        resize_positions(positions, 17)
+    (resize_kernel(kernel, 17).sum() + resize_positions(positions, 17).sum()).backward()
+    assert kernel.grad is not None
+    assert positions.grad is not None

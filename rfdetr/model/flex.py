@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+# Cached matrices are shared by all later calls, so they must not become inference tensors, which no training can use.
 @lru_cache(maxsize=512)
+@torch.inference_mode(False)
 def resize_matrix(
     source: int, target: int, dtype: torch.dtype = torch.float64, device: str = "cpu"
 ) -> Tensor:
@@ -21,12 +23,13 @@ def resize_matrix(
     A resize of a square image x is M x M^T. Equal sizes give the identity.
     """
     # One impulse per channel, resized along the width (torch's vertical antialiased pass is wrong at width 1).
-    impulses = torch.eye(source, dtype=torch.float64).reshape(1, source, 1, source)
+    impulses = torch.eye(source, dtype=torch.float64, device="cpu").reshape(1, source, 1, source)
     rows = F.interpolate(impulses, size=(1, target), mode="bicubic", antialias=True, align_corners=False)
     return rows[0, :, 0].T.contiguous().to(device=device, dtype=dtype)
 
 
 @lru_cache(maxsize=512)
+@torch.inference_mode(False)
 def kernel_matrix(
     source: int, target: int, dtype: torch.dtype = torch.float64, device: str = "cpu"
 ) -> Tensor:
