@@ -46,6 +46,16 @@ def test_graph_holds_only_what_one_subnetwork_needs() -> None:
     assert b".py" not in content and b"/site-packages" not in content
 
 
+def test_runtime_recognises_gelu(tmp_path) -> None:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(str(exported().file), options, providers=["CPUExecutionProvider"])
+    operators = [n.op_type for n in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert operators.count("Gelu") == SIZES["depth"] and "Erf" not in operators
+
+
 def test_metadata_describes_the_file() -> None:
     artifact = load_artifact(exported().file)
     assert artifact.arch == ARCH and artifact.precision == "fp32"

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from rfdetr.arch import PRESETS, Arch
-from rfdetr.benchmark import graph
+from rfdetr.benchmark import families, graph
 from rfdetr.benchmark.artifact import Artifact, load_artifact
 from rfdetr.benchmark.graph import OPSET
 from rfdetr.errors import UserError
@@ -132,7 +132,7 @@ def _family(model: RFDETR, family: list[Arch], opset: int) -> Iterable[tuple[Arc
         full = None
         if counts[0] < arch.queries < counts[-1]:
             ends = (counts[0], counts[-1])
-            full = graph.between(traced(ends[0]), traced(ends[1]), ends, arch.queries)
+            full = families.between(traced(ends[0]), traced(ends[1]), ends, arch.queries)
         yield arch, graph.cut(full or traced(arch.queries), arch.decoder_layers)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -152,6 +151,7 @@ def trace(
         ):
             step(model)
         proto: onnx.ModelProto = ir.to_proto(model)
+    _make_gelu_fusible(proto.graph)
     for node in proto.graph.node:
         node.name = _scope(node)
         del node.metadata_props[:]
@@ -166,6 +166,35 @@ def trace(
     proto.graph.name = "rfdetr"
     proto.graph.doc_string = proto.doc_string = ""
     return proto
+
+
+def _make_gelu_fusible(graph: Any) -> None:
+    """Turn x * (0.5 * (1 + erf)) into (x * (1 + erf)) * 0.5, the form that runtimes know as one operator.
+
+    The result is the same to the last bit, as one half is a power of two.
+    """
+    from onnx import numpy_helper
+
+    scalars = {t.name: float(numpy_helper.to_array(t)) for t in graph.initializer if not t.dims}
+    producer = {name: node for node in graph.node for name in node.output}
+
+    def made_by(name: str, operator: str) -> Any:
+        node = producer.get(name)
+        return node if node is not None and node.op_type == operator else None
+
+    for last in graph.node:
+        if last.op_type != "Mul":
+            continue
+        for x, halved in (tuple(last.input), tuple(last.input)[::-1]):
+            first = made_by(halved, "Mul")
+            if first is None or sorted(scalars.get(i, 0.0) for i in first.input) != [0.0, 0.5]:
+                continue
+            half, one_plus = sorted(first.input, key=lambda i: scalars.get(i, 0.0), reverse=True)
+            added = made_by(one_plus, "Add")
+            if added is not None and any(made_by(i, "Erf") for i in added.input):
+                first.input[:] = [x, one_plus]
+                last.input[:] = [halved, half]
+                break
 
 
 def _scope(node: Any) -> str:
@@ -273,67 +302,3 @@ def _shell(model: "onnx.ModelProto") -> "onnx.ModelProto":
     shell.producer_name = "rfdetr"
     shell.graph.name = model.graph.name
     return shell
-
-
-def between(
-    low: "onnx.ModelProto", high: "onnx.ModelProto", queries: tuple[int, int], wanted: int
-) -> "onnx.ModelProto | None":
-    """The graph for `wanted` queries from the graphs for fewer and for more, or None if they do not determine it.
-
-    Query dropping keeps the first ranks (Appendix B), so two graphs that differ in queries only have the same nodes,
-    and their constants differ in two ways: whole numbers (sizes) that are linear in the number of queries, and tables
-    with one row per query, of which the smaller holds the first rows. Tracing costs seconds, this milliseconds.
-    """
-    import onnx
-    from onnx import numpy_helper
-
-    if [_key(n) for n in low.graph.node] != [_key(n) for n in high.graph.node]:
-        return None
-    if len(low.graph.initializer) != len(high.graph.initializer):
-        return None
-    result = onnx.ModelProto()
-    result.CopyFrom(high)
-    for small, large, target in zip(
-        low.graph.initializer, high.graph.initializer, result.graph.initializer, strict=True
-    ):
-        if small.dims == large.dims and small.raw_data == large.raw_data:
-            continue
-        a, b = numpy_helper.to_array(small), numpy_helper.to_array(large)
-        value = _first_rows(a, b, queries, wanted) if a.shape != b.shape else _linear(a, b, queries, wanted)
-        if value is None:
-            return None
-        del target.dims[:]
-        target.dims.extend(value.shape)
-        target.raw_data = np.ascontiguousarray(value).tobytes()
-    for output in result.graph.output:
-        dims = output.type.tensor_type.shape.dim
-        if len(dims) > 1 and dims[1].dim_value == queries[1]:
-            dims[1].dim_value = wanted
-    return result
-
-
-def _key(node: Any) -> tuple[Any, ...]:
-    attributes = tuple(a.SerializeToString(deterministic=True) for a in node.attribute)
-    return node.op_type, node.domain, node.name, tuple(node.input), tuple(node.output), attributes
-
-
-def _linear(a: np.ndarray, b: np.ndarray, queries: tuple[int, int], wanted: int) -> np.ndarray | None:
-    if a.dtype.kind not in "iu":
-        return None
-    few, many = queries
-    steps = (b - a) * (wanted - few)
-    return a + steps // (many - few) if not (steps % (many - few)).any() else None
-
-
-def _first_rows(a: np.ndarray, b: np.ndarray, queries: tuple[int, int], wanted: int) -> np.ndarray | None:
-    few, many = queries
-    if a.ndim != b.ndim:
-        return None
-    differing = [axis for axis in range(a.ndim) if a.shape[axis] != b.shape[axis]]
-    if any((a.shape[axis], b.shape[axis]) != (few, many) for axis in differing):
-        return None
-
-    def rows(count: int) -> np.ndarray:
-        return b[tuple(slice(count if axis in differing else None) for axis in range(b.ndim))]
-
-    return rows(wanted) if np.array_equal(rows(few), a) else None
