@@ -86,7 +86,7 @@ def page(notebook: Any, executed: Any | None, profile: str, record: Mapping[str,
 
     if executed is not None:
         for cell, done in zip(code_cells(notebook), code_cells(executed), strict=True):
-            cell.outputs, cell.execution_count = done.outputs, done.execution_count
+            cell.outputs, cell.execution_count = joined_streams(done.outputs), done.execution_count
     notes = []
     if executed is None:
         notes.append(
@@ -103,6 +103,18 @@ def page(notebook: Any, executed: Any | None, profile: str, record: Mapping[str,
     if executed is not None:
         notebook.cells.append(nbformat.v4.new_markdown_cell(_made_with(record), id="made-with"))
     return nbformat.writes(notebook) + "\n"
+
+
+def joined_streams(outputs: list[Any]) -> list[Any]:
+    """The outputs with text printed in several pieces (progress lines) made one block, as a terminal shows it."""
+    joined: list[Any] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last is not None and output.output_type == "stream" and last.get("name") == output.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _made_with(record: Mapping[str, Any]) -> str:

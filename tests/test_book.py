@@ -384,3 +384,16 @@ def test_every_chapter_of_this_book_has_the_common_parameters():
     for chapter in read_toc(find_project(package_root()))[1]:
         assert chapter_parameters(chapter, "cpu", {"seed": 0, "output_dir": ""}) == {}, chapter.name
         assert chapter_parameters(chapter, "smoke") == {"profile": "smoke"}, chapter.name
+
+
+def test_progress_lines_are_one_block():
+    from nbformat.v4 import new_output
+
+    from rfdetr.book_site import joined_streams
+
+    lines = [new_output("stream", name="stdout", text=f"step {n}\n") for n in range(3)]
+    figure = new_output("display_data", data={"text/plain": "figure"})
+    late = new_output("stream", name="stdout", text="done\n")
+    joined = joined_streams([*lines, figure, late])
+    assert [output.output_type for output in joined] == ["stream", "display_data", "stream"]
+    assert joined[0].text == "step 0\nstep 1\nstep 2\n"
