@@ -93,7 +93,7 @@ def evaluate(
     from rfdetr.model.postprocess import postprocess
 
     resolution = resolution or _resolution(model, arch)
-    categories = categories or _check_classes(model, dataset)
+    categories = categories or check_classes(model, dataset)
     device = device or _device(model)
     want_masks = dataset.has_masks if masks is None else masks
     was_training = isinstance(model, nn.Module) and model.training
@@ -203,7 +203,8 @@ def _resolution(model: Any, arch: Arch | None) -> int:
     raise UserError("evaluate needs a resolution: give arch=..., or resolution=... for a plain callable")
 
 
-def _check_classes(model: Any, dataset: DetectionDataset) -> CategoryMap:
+def check_classes(model: Any, dataset: DetectionDataset) -> CategoryMap:
+    """The dataset's category map; UserError where the model was trained on classes of other names."""
     config = getattr(model, "config", None)
     names = getattr(model, "class_names", None) or getattr(config, "class_names", None)
     if names is not None and tuple(names) != dataset.class_names:

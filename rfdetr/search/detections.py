@@ -11,7 +11,7 @@ from torch import Tensor
 from rfdetr.data.categories import UNUSED, CategoryMap
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.data.transforms import preprocess_batch
-from rfdetr.evaluation.coco import METRICS, _check_classes
+from rfdetr.evaluation.coco import METRICS, check_classes
 from rfdetr.model.outputs import Prediction
 from rfdetr.model.postprocess import cxcywh_to_xyxy, select
 from rfdetr.search import fast_ap
@@ -34,7 +34,7 @@ class Images:
     ) -> None:
         self.dataset = dataset
         self.truth = fast_ap.GroundTruth(dataset.coco)
-        categories = categories or _check_classes(model, dataset)
+        categories = categories or check_classes(model, dataset)
         ids = categories.ids_of(np.arange(model.config.num_classes))
         known = np.isin(ids, self.truth.classes) & (ids != UNUSED)
         self.label_positions = np.where(known, np.searchsorted(self.truth.classes, ids), -1)
