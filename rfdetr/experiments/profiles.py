@@ -102,6 +102,26 @@ _CPU = Recipe(
     images={"train": 20000, "val": 150, "test": 200},
 )  # fmt: skip
 
+# The printed grid in miniature, point for point: eleven resolutions, the printed patch sizes halved, the printed windows
+# and depths, the printed query counts divided by ten. Trained once for longer; chapter 05 shows the kept result.
+_FULL_RESOLUTIONS = tuple(range(64, 145, 8))
+_FULL_PATCHES = tuple(p // 2 for p in SEARCH_GRID.patch_sizes)
+_FULL_QUERIES = tuple(q // 10 for q in SEARCH_GRID.queries)
+_FULL = Recipe(
+    model={**_CPU.model, "position_grid": 36, "decoder_layers": 6},
+    training=SearchSpace(_FULL_RESOLUTIONS, _FULL_PATCHES, (1, 2, 4), (6,), (30,)),
+    search=SearchSpace(
+        _FULL_RESOLUTIONS, _FULL_PATCHES, (1, 2, 4), SEARCH_GRID.decoder_layers, _FULL_QUERIES
+    ),
+    train={**_SCRATCH, "steps": 4000, "batch_size": 16, "checkpoint_every": 250, "precision": "bf16"},
+    reference=Arch(96, 8, 2, 3, 30),
+    fixed_steps=300,
+    snapshots=(1000, 2000, 3000, 4000),
+    measured=600,
+    canvas=96,
+    images={"train": 40000, "val": 200, "test": 200},
+)
+
 _GPU = Recipe(
     model={
         "position_grid": TRAINING_GRID.position_grid,
@@ -130,6 +150,11 @@ PROFILES: MappingProxyType[str, Profile] = MappingProxyType(
                 meaningful=False,
             ),
             Profile("cpu", "a small supernet on embedded data, on two CPU cores, without downloads", _CPU),
+            Profile(
+                "full",
+                "all 6,468 sub-networks of the printed grid in miniature, about two hours on two CPU cores",
+                _FULL,
+            ),
             Profile("gpu", "the paper's architecture sizes on one data-centre GPU, embedded data", _GPU),
             Profile("t4", "official checkpoints, COCO val2017 and TensorRT on an NVIDIA T4", _GPU),
         )
