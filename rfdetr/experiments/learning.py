@@ -147,10 +147,10 @@ def training_cost(model: "RFDETR", log: "pd.DataFrame", batch_size: int) -> np.n
     """
     from rfdetr.benchmark.flops import analytic_table
 
-    archs = [Arch.parse(name) for name in log["arch"]]
-    unique = list(dict.fromkeys(archs))
+    steps = [[Arch.parse(name) for name in text.split("+")] for text in log["arch"]]
+    unique = list(dict.fromkeys(arch for archs in steps for arch in archs))
     counted = dict(zip(unique, analytic_table(model, unique)["gflops"], strict=True))
-    gflops = np.array([counted[arch] for arch in archs])
+    gflops = np.array([sum(counted[arch] for arch in archs) for archs in steps])
     return np.cumsum(gflops) * batch_size * (1 + BACKWARD) / 1000
 
 

@@ -23,6 +23,8 @@ class Recipe:
     measured     sub-networks whose latency chapter 05 measures
     canvas       side of the scenes, px
     images       number of scenes per split
+    study_steps  steps of the uniform variant of the sampling study; the others get as many as cost the same
+    study_seeds  trainings per variant of that study; 0: it is not run at this size
     """
 
     model: Mapping[str, Any]
@@ -35,6 +37,8 @@ class Recipe:
     measured: int
     canvas: int
     images: Mapping[str, int]
+    study_steps: int = 0
+    study_seeds: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ _SMOKE = Recipe(
     measured=14,
     canvas=96,
     images={"train": 200, "val": 16, "test": 16},
+    study_steps=6,
+    study_seeds=2,
 )  # fmt: skip
 
 _CPU = Recipe(
@@ -100,6 +106,8 @@ _CPU = Recipe(
     measured=60,
     canvas=96,
     images={"train": 20000, "val": 150, "test": 200},
+    study_steps=900,
+    study_seeds=3,
 )  # fmt: skip
 
 # The printed grid in miniature, point for point: eleven resolutions, the printed patch sizes halved, the printed windows

@@ -64,6 +64,18 @@ def train_fixed(
     return _trained("fixed", profile, recipe.reference, steps, seed, store, domain, show)
 
 
+def train_variant(
+    profile: Profile,
+    seed: int,
+    store: Store,
+    changes: dict[str, Any],
+    domain: str = "digits",
+    show: bool = True,
+) -> Trained:
+    """The supernet with some fields of its `TrainConfig` changed, for comparisons."""
+    return _trained("variant", profile, profile.recipe.training, changes, seed, store, domain, show)
+
+
 def train_config(profile: Profile, seed: int, **changes: Any) -> "TrainConfig":
     """The training recipe of a profile."""
     from rfdetr.training.config import TrainConfig
