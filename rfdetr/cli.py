@@ -1,4 +1,4 @@
-"""Command line: `python -m rfdetr train | evaluate | search | export | predict | benchmark | data | book | audit`.
+"""Command line: `python -m rfdetr train | evaluate | search | export | predict | benchmark | t4 | data | book | audit`.
 
 Exit codes: 0 good, 1 a failure (a chapter or check that did not pass), 2 wrong input, 130 interrupted.
 """
@@ -11,8 +11,9 @@ import typer
 
 from rfdetr import cli_data, cli_measure
 from rfdetr.arch import Arch, ArchError, SearchSpace
-from rfdetr.cli_common import Data, Knobs, Weights, chosen_arch, load_network, with_knobs
+from rfdetr.cli_common import Data, Knobs, Weights, chosen_arch, with_knobs
 from rfdetr.errors import UserError
+from rfdetr.networks import open_network
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -74,7 +75,7 @@ def train(
     if weights is not None:
         from rfdetr.model.weights import with_classes
 
-        start = load_network(weights)
+        start = open_network(weights)
         model = start if start.config.class_names == dataset.class_names else None
         if model is None:
             model, report = with_classes(start, dataset.num_classes, dataset.class_names)
@@ -136,15 +137,15 @@ def evaluate(
 
     dataset = load_dataset(data, split)
     if weights.endswith(".onnx"):
+        from rfdetr.benchmark.accuracy import evaluate_artifact
         from rfdetr.benchmark.artifact import load_artifact
-        from rfdetr.benchmark.latency import evaluate_artifact
 
         artifact = load_artifact(weights)
         result, name = evaluate_artifact(artifact, dataset), artifact.name
     else:
         from rfdetr.evaluation.coco import evaluate as run
 
-        model = load_network(weights)
+        model = open_network(weights)
         chosen = chosen_arch(model, arch)
         result, name = run(model, dataset, chosen, batch_size=batch_size, progress=True), chosen.id
     row = result.row()
@@ -159,6 +160,7 @@ def evaluate(
 
 app.command()(cli_measure.search)
 app.command()(cli_measure.benchmark)
+app.command()(cli_measure.t4)
 
 
 @app.command()
@@ -172,7 +174,7 @@ def export(
     """Write one sub-network as an ONNX file and check it against the network."""
     from rfdetr.benchmark.export import export_onnx
 
-    model = load_network(weights)
+    model = open_network(weights)
     artifact = export_onnx(model, chosen_arch(model, arch), out, dynamic_batch=dynamic_batch, batch=batch)
     print(f"{artifact.path}\nsha256 {artifact.sha256}")
 
@@ -191,7 +193,7 @@ def predict(
     from rfdetr.data.folders import image_files
     from rfdetr.files import write_json
 
-    model = load_network(weights)
+    model = open_network(weights)
     chosen = chosen_arch(model, arch)
     files = [file for path in images for file in (image_files(path) if path.is_dir() else [path])]
     if not files:

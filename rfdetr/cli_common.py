@@ -1,6 +1,5 @@
 """What several commands share: arguments, and how a network and its architecture are named on the command line."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +11,12 @@ if TYPE_CHECKING:
     from rfdetr.model.detector import RFDETR
 
 Data = Annotated[str, typer.Option(help="A registered name (digits, bccd, ...) or a COCO or VOC folder.")]
-Weights = Annotated[str, typer.Argument(help="A checkpoint.pt of `train`, or a published name such as nano.")]
+Weights = Annotated[
+    str,
+    typer.Argument(
+        help="A checkpoint.pt of `train` or its folder, a published name such as nano, or random:nano."
+    ),
+]
 Knobs = Annotated[
     str | None,
     typer.Option("--arch", help="r96-p8-w2-d3-q30, or the name of a preset; default: the network's own."),
@@ -33,20 +37,6 @@ def with_knobs(base: SearchSpace, **given: str | None) -> SearchSpace:
     names = {field: field.replace("_", "-") for field in fields}
     values = {f: numbers(text, names[f]) if (text := given.get(f)) else getattr(base, f) for f in fields}
     return SearchSpace(**values)
-
-
-def load_network(weights: str) -> "RFDETR":
-    """A network from a checkpoint of this package, a published file or a published name."""
-    from rfdetr.arch import PRESETS
-
-    path = Path(weights)
-    if not path.exists() and weights in PRESETS:
-        import rfdetr
-
-        return rfdetr.load_official(weights)
-    from rfdetr.training.checkpoint import model_from_checkpoint
-
-    return model_from_checkpoint(path / "checkpoint.pt" if path.is_dir() else path)
 
 
 def chosen_arch(model: "RFDETR", text: str | None) -> Arch:

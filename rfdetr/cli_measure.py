@@ -1,4 +1,4 @@
-"""`python -m rfdetr search` and `benchmark`: accuracies and latencies of sub-networks."""
+"""`python -m rfdetr search`, `benchmark` and `t4`: accuracies and latencies of sub-networks."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rfdetr.arch import SearchSpace
-from rfdetr.cli_common import Data, Knobs, Weights, load_network, with_knobs
+from rfdetr.cli_common import Data, Knobs, Weights, with_knobs
+from rfdetr.errors import UserError
+from rfdetr.networks import open_network
 
 if TYPE_CHECKING:
     from rfdetr.data.dataset import DetectionDataset
@@ -48,7 +50,7 @@ def search(
     from rfdetr.search.grid import KNOBS
     from rfdetr.search.run import search as run
 
-    model, dataset = load_network(weights), load_dataset(data, split)
+    model, dataset = open_network(weights), load_dataset(data, split)
     base = get_profile(profile).recipe.search
     depths = tuple(d for d in base.decoder_layers if d <= model.config.decoder_layers)
     counts = tuple(q for q in base.queries if q <= model.config.queries) or (model.config.queries,)
@@ -129,3 +131,41 @@ def benchmark(
         target, runtime, protocol or ["buffered"], arch, precision, threads, batch, pause or [200.0], samples, seconds,
         fps or [30.0], coco=coco, split=split, images=images, nms=nms, out=out,
     )  # fmt: skip
+
+
+def t4(
+    out: Annotated[Path, typer.Option(help="Folder of engines, records.jsonl and t4.csv.")] = Path("runs/t4"),
+    data: Annotated[str, typer.Option(help="Dataset of the accuracies; empty leaves them out.")] = "coco2017",
+    split: Annotated[str, typer.Option(help="Split of --data.")] = "val",
+    model: Annotated[
+        list[str] | None, typer.Option(help="Networks; may be repeated. Default: nano to large and seg-nano.")
+    ] = None,
+    other: Annotated[
+        list[str] | None, typer.Option(help="name=file.onnx of another detector; may be repeated.")
+    ] = None,
+    engines: Annotated[int, typer.Option(help="Engine builds per network and precision.")] = 3,
+    samples: Annotated[int, typer.Option(help="Passes per engine and pause.")] = 100,
+    sustained: Annotated[
+        float, typer.Option(help="Seconds of the sustained protocol; 0 leaves it out.")
+    ] = 30.0,
+    device: Annotated[int, typer.Option(help="Index of the GPU.")] = 0,
+) -> None:
+    """Table 1 and Table 20 on an NVIDIA T4: engines, pauses, and the accuracy of the engine that was timed."""
+    from rfdetr.benchmark import t4 as recipe
+    from rfdetr.benchmark.lab import table_text
+    from rfdetr.data.registry import load_dataset
+
+    others = {}
+    for text in other or []:
+        name, _, path = text.partition("=")
+        if not path:
+            raise UserError(f"--other takes name=file.onnx, not {text!r}")
+        others[name] = path
+    recipe.check_device(device)
+    dataset = load_dataset(data, split) if data else None
+    frame = recipe.run_t4(
+        out, dataset, tuple(model or recipe.MODELS), others, engines=engines, samples=samples,
+        sustained_s=sustained, device=device,
+    )  # fmt: skip
+    print(table_text(frame, recipe.COLUMNS))
+    print(f"records: {out / 'records.jsonl'}, table: {out / 't4.csv'}")

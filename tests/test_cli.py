@@ -89,6 +89,8 @@ def test_predict_draws_and_writes(run, tmp_path, capsys):
         (["train", "--steps", "many"], ["steps"]),
         (["train", "--no-such-option"], ["no-such-option"]),
         (["book", "-p", "colour"], ["name=value"]),
+        (["t4"], ["[tensorrt]"]),
+        (["t4", "--other", "yolo.onnx"], ["name=file.onnx"]),
     ],
 )
 def test_wrong_input_is_one_clear_message(arguments, words, capsys, tmp_path, monkeypatch):

@@ -124,7 +124,7 @@ def test_a_graph_that_computes_something_else_is_found(tmp_path) -> None:
 
 
 def test_accuracy_of_the_file_is_that_of_the_network() -> None:
-    from rfdetr.benchmark.latency import evaluate_artifact
+    from rfdetr.benchmark.accuracy import evaluate_artifact
     from rfdetr.data.scenes import scenes
     from rfdetr.evaluation.coco import evaluate
 
@@ -156,3 +156,15 @@ def test_published_sizes_are_recognised() -> None:
         assert export.find_preset(build("nano").config) == "nano"
         assert export.find_preset(build("seg-small", num_classes=3).config) == "seg-small"
     assert export.find_preset(network().config) == ""
+
+
+def test_published_networks_use_category_ids_as_class_indexes() -> None:
+    from dataclasses import replace
+
+    from rfdetr.benchmark.accuracy import category_map
+    from rfdetr.data.categories import CategoryMap
+
+    artifact = exported()
+    assert category_map(artifact) is None
+    assert category_map(replace(artifact, metadata={"num_classes": "91"})) == CategoryMap.official()
+    assert category_map(replace(artifact, metadata={"num_classes": "91", "class_names": '["a"]'})) is None

@@ -89,12 +89,12 @@ def test_search_timing_has_a_row_per_subnetwork(tmp_path) -> None:
 
 
 def test_command_times_evaluates_and_records_one_artifact(artifact, tmp_path, monkeypatch) -> None:
+    from rfdetr.benchmark.accuracy import accuracy_record as real
     from rfdetr.data import registry
     from rfdetr.data.scenes import scenes
 
     data = scenes("digits", "val", size=2)
     monkeypatch.setattr(registry, "load_dataset", lambda *a, **k: data)
-    real = latency.accuracy_record
     monkeypatch.setattr(
         "rfdetr.benchmark.lab.accuracy_record",
         lambda loaded, dataset, **o: real(loaded, dataset, categories=dataset.category_ids),

@@ -204,7 +204,7 @@ def test_t4_recipe_writes_both_tables(monkeypatch, tmp_path, graph) -> None:
     install(monkeypatch, Device(pass_ms=4.4))
     monkeypatch.setattr(t4, "export_onnx", lambda network, arch, path: graph)
     network = SimpleNamespace(config=SimpleNamespace(default_arch=None))
-    monkeypatch.setattr(t4, "open_model", lambda name: network)
+    monkeypatch.setattr(t4, "open_network", lambda name: network)
 
     def unwatched(loaded, protocol, **options):
         options["pause_ms"] /= 1000

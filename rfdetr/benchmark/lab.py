@@ -6,12 +6,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rfdetr.arch import PRESETS, Arch
+from rfdetr.arch import Arch
+from rfdetr.benchmark.accuracy import accuracy_record
 from rfdetr.benchmark.artifact import Artifact, load_artifact
-from rfdetr.benchmark.latency import accuracy_record, time_artifact
+from rfdetr.benchmark.latency import time_artifact
 from rfdetr.benchmark.records import AccuracyRecord, LatencyRecord, join, to_frame, write_records
 from rfdetr.benchmark.runtimes.base import FILE_RUNTIMES, TORCH_RUNTIMES, Runtime, load_runtime
 from rfdetr.errors import UserError
+from rfdetr.networks import open_network
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,29 +21,6 @@ if TYPE_CHECKING:
     from rfdetr.model.detector import RFDETR
 
 Log = Callable[[str], None]
-
-
-def open_model(target: str) -> "RFDETR":
-    """A network by name: `nano` (published weights), `random:nano` (random ones), or a checkpoint of `train`.
-
-    Random weights time like trained ones; only the accuracy means nothing.
-    """
-    import rfdetr
-
-    kind, _, name = target.rpartition(":")
-    if kind == "random":
-        return rfdetr.build(name)
-    if target in PRESETS:
-        return rfdetr.load_official(target)
-    path = Path(target)
-    if not path.exists():
-        raise UserError(
-            f"there is no file {target} and no configuration of that name; give an .onnx or .engine file, a checkpoint, "
-            f"one of {', '.join(PRESETS)}, or random:<one of them>"
-        )
-    from rfdetr.training.checkpoint import model_from_checkpoint
-
-    return model_from_checkpoint(path / "checkpoint.pt" if path.is_dir() else path)
 
 
 def open_runtime(
@@ -69,7 +48,7 @@ def open_runtime(
 
         from rfdetr.benchmark.runtimes.torch import TorchRuntime
 
-        model = open_model(target)
+        model = open_network(target)
         mode = runtime.partition("-")[2] or "eager"
         device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.set_num_threads(threads)
@@ -86,7 +65,7 @@ def _arch(model: "RFDETR", arch: str | None) -> Arch:
 def _export(target: str, arch: str | None, folder: Path, batch: int, log: Log) -> Artifact:
     from rfdetr.benchmark.export import export_onnx
 
-    model = open_model(target)
+    model = open_network(target)
     chosen = _arch(model, arch)
     path = folder / f"{target.replace(':', '-').replace('/', '-')}-{chosen.id}-b{batch}.onnx"
     log(f"exporting {chosen.id}")
@@ -230,15 +209,10 @@ class _bar:  # noqa: N801 (used like a function)
 
 
 def _accuracy(loaded: Runtime, coco: str, split: str, images: int | None, progress: bool) -> AccuracyRecord:
-    from rfdetr.data.categories import CategoryMap
     from rfdetr.data.registry import load_dataset
 
     dataset = load_dataset(coco, split, size=images)
-    names = loaded.artifact.class_names
-    # Published networks use COCO's category ids as class indexes.
-    official = loaded.artifact.metadata.get("num_classes") == "91" and names is None
-    categories = {"categories": CategoryMap.official()} if official else {}
-    return accuracy_record(loaded, dataset, progress=progress, **categories)
+    return accuracy_record(loaded, dataset, progress=progress)
 
 
 _COLUMNS = (
@@ -261,9 +235,9 @@ _COLUMNS = (
 )
 
 
-def table_text(frame: "pd.DataFrame") -> str:
+def table_text(frame: "pd.DataFrame", columns: Sequence[str] = _COLUMNS) -> str:
     """The columns that matter, for a terminal. Latency with one decimal from 1 ms on: more is not repeatable."""
-    shown = frame[[c for c in _COLUMNS if c in frame and frame[c].notna().any()]]
+    shown = frame[[c for c in columns if c in frame and frame[c].notna().any()]]
     formats: Any = {c: _milliseconds for c in shown if str(c).endswith("_ms")}
     return shown.to_string(index=False, formatters=formats, na_rep="", float_format=lambda v: f"{v:.3f}")
 

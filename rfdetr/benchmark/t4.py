@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rfdetr.benchmark.accuracy import accuracy_record
 from rfdetr.benchmark.artifact import Artifact, load_artifact
 from rfdetr.benchmark.export import export_onnx
-from rfdetr.benchmark.lab import open_model
-from rfdetr.benchmark.latency import accuracy_record, time_artifact
+from rfdetr.benchmark.latency import time_artifact
 from rfdetr.benchmark.nms import WithNms
 from rfdetr.benchmark.records import LatencyRecord, join, write_records
 from rfdetr.benchmark.runtimes.base import Runtime, load_runtime
 from rfdetr.benchmark.runtimes.tensorrt_build import build_engine
 from rfdetr.files import atomic_path
+from rfdetr.networks import open_network
 from rfdetr.paper import tables
 
 if TYPE_CHECKING:
@@ -29,6 +30,19 @@ if TYPE_CHECKING:
 PAUSES_MS = (0.0, 200.0, 400.0, 800.0)  # Table 20
 PAPER_PAUSE_MS = 200.0
 MODELS = ("nano", "small", "medium", "large", "seg-nano")
+COLUMNS = (
+    "model", "precision", "protocol", "pause_ms", "latency_ms", "latency_low_ms", "latency_high_ms", "printed_ms", "ap",
+    "printed_ap", "throttle", "noisy",
+)  # fmt: skip
+
+
+def check_device(device: int = 0) -> None:
+    """Raise UserError now, not after the downloads, when TensorRT, its bindings or the GPU are missing."""
+    from rfdetr.benchmark.runtimes.cuda import Cuda
+    from rfdetr.benchmark.runtimes.tensorrt import load_tensorrt
+
+    load_tensorrt()
+    Cuda(device).close()
 
 
 def run_t4(
@@ -49,7 +63,7 @@ def run_t4(
 
     out         folder for engines, records.jsonl and t4.csv
     dataset     COCO val2017 (`load_dataset("coco2017", "val")`); None leaves accuracy out
-    models      targets of `rfdetr.benchmark.lab.open_model`; the printed rows are those of `medium`
+    models      targets of `rfdetr.networks.open_network`; the printed rows are those of `medium`
     others      name -> ONNX file of another detector, timed in the same way; a graph with one output [B, 4 + K, N] gets
                 NMS inside its pass. Their accuracy is not measured here
     engines     builds per precision; the row's latency is the median of their medians, with the range
@@ -57,11 +71,12 @@ def run_t4(
 
     Returns one row per model, precision, protocol and pause, with `printed_ms` and `printed_ap` where the paper has them.
     """
+    check_device(device)
     folder = Path(out)
     rows: list[dict[str, Any]] = []
     sources: dict[str, Artifact] = {}
     for name in models:
-        network = open_model(name)
+        network = open_network(name)
         path = folder / f"{name.replace(':', '-')}.onnx"
         sources[name] = export_onnx(network, network.config.default_arch, path)
     sources |= {name: load_artifact(path) for name, path in (others or {}).items()}

@@ -1,0 +1,112 @@
+"""Accuracy of artifacts as they are deployed, recorded under their SHA-256."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rfdetr.benchmark.artifact import Artifact
+from rfdetr.benchmark.environment import environment, utc_now
+from rfdetr.benchmark.records import AccuracyRecord
+from rfdetr.benchmark.runtimes.base import Runtime, load_runtime
+from rfdetr.errors import UserError
+from rfdetr.model.outputs import Output, Prediction
+
+if TYPE_CHECKING:
+    from rfdetr.data.categories import CategoryMap
+    from rfdetr.data.dataset import DetectionDataset
+    from rfdetr.evaluation.coco import CocoResult
+
+
+class ArtifactModel:
+    """A loaded artifact that is called like a network: images [B, 3, R, R] -> `Output`.
+
+    A fixed batch is filled up with zeros where images are missing and cut in pieces where there are more.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.arch = runtime.artifact.arch
+        self.class_names = runtime.artifact.class_names
+        self.resolution = int(runtime.artifact.inputs[0].sized()[-1])
+
+    def __call__(self, images: Tensor) -> Output:
+        """Run the artifact; outputs are float32 on the CPU."""
+        spec = self.runtime.artifact.inputs[0]
+        values = images.cpu().numpy().astype(spec.dtype)
+        size = spec.shape[0] if isinstance(spec.shape[0], int) else len(values)
+        pieces = []
+        for start in range(0, len(values), size):
+            piece = values[start : start + size]
+            count = len(piece)
+            if count < size:
+                piece = np.concatenate([piece, np.zeros((size - count, *piece.shape[1:]), piece.dtype)])
+            found = self.runtime.run({spec.name: piece})
+            pieces.append({name: value[:count] for name, value in found.items()})
+        joined = {
+            name: torch.from_numpy(np.concatenate([p[name] for p in pieces])).float() for name in pieces[0]
+        }
+        prediction = Prediction(joined["logits"], joined["boxes"])
+        if "masks" in joined:
+            # Whole masks in the form that post-processing takes: features, one selector per query, no bias.
+            masks = joined["masks"]
+            prediction.mask_features = masks
+            prediction.mask_queries = torch.eye(masks.shape[1]).expand(len(masks), -1, -1)
+            prediction.mask_bias = torch.zeros(1)
+        return Output(encoder=prediction, projector=torch.empty(0))
+
+
+def evaluate_artifact(
+    artifact: Artifact | Runtime,
+    dataset: "DetectionDataset",
+    runtime: str = "onnxruntime",
+    threads: int = 1,
+    **options: Any,
+) -> "CocoResult":
+    """COCO average precision of an exported artifact, run as it is deployed.
+
+    options: of `rfdetr.evaluation.coco.evaluate` (progress, max_dets, categories, masks, ...).
+    """
+    from rfdetr.evaluation.coco import evaluate
+
+    loaded = artifact if isinstance(artifact, Runtime) else load_runtime(runtime, artifact, threads=threads)
+    network = ArtifactModel(loaded)
+    missing = {"logits", "boxes"} - {o.name for o in loaded.artifact.outputs}
+    if missing:
+        raise UserError(
+            f"{loaded.artifact.name} has no output {', '.join(sorted(missing))}; only graphs with the outputs of "
+            "rfdetr.benchmark.export can be evaluated"
+        )
+    options.setdefault("categories", category_map(loaded.artifact))
+    return evaluate(network, dataset, resolution=network.resolution, **options)
+
+
+def category_map(artifact: Artifact) -> "CategoryMap | None":
+    """The map from class indexes to categories that a published network needs, None for all others.
+
+    Published networks use COCO's category ids as class indexes.
+    """
+    from rfdetr.data.categories import CategoryMap
+
+    official = artifact.metadata.get("num_classes") == "91" and artifact.class_names is None
+    return CategoryMap.official() if official else None
+
+
+def accuracy_record(runtime: Runtime, dataset: "DetectionDataset", **options: Any) -> AccuracyRecord:
+    """Evaluate a loaded artifact and record it under its SHA-256 and the precision as executed."""
+    result = evaluate_artifact(runtime, dataset, **options)
+    return AccuracyRecord(
+        sha256=runtime.artifact.sha256,
+        artifact=runtime.artifact.to_dict(),
+        runtime=runtime.info.runtime,
+        runtime_version=runtime.info.version,
+        precision=runtime.info.precision,
+        dataset=dataset.name,
+        split=dataset.split,
+        fingerprint=dataset.fingerprint,
+        images=len(dataset),
+        metrics=result.row(),
+        time_utc=utc_now(),
+        environment=environment(),
+    )

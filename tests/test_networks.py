@@ -1,0 +1,35 @@
+import pytest
+import torch
+
+from rfdetr import PRESETS, RFDETR, networks
+from rfdetr.errors import UserError
+
+TINY = {"embed_dim": 32, "depth": 2, "heads": 2, "feature_layers": (1, 2), "hidden_dim": 32, "ffn_dim": 64}
+
+
+def test_random_networks_are_the_same_every_time_and_leave_the_generator_alone(monkeypatch) -> None:
+    monkeypatch.setattr("rfdetr.build", lambda name: RFDETR(3, **TINY) if name == "nano" else 1 / 0)
+    state = torch.random.get_rng_state()
+    first, second = networks.open_network("random:nano"), networks.open_network("random:nano")
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not first.training
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_a_path_that_exists_goes_before_a_published_name(monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rfdetr.load_official", lambda name: f"published {name}")
+    monkeypatch.setattr("rfdetr.training.checkpoint.model_from_checkpoint", lambda path: path)
+    assert networks.open_network("nano") == "published nano"
+    (tmp_path / "nano").mkdir()
+    assert networks.open_network("nano").as_posix() == "nano/checkpoint.pt"
+    file = tmp_path / "other.pt"
+    file.touch()
+    assert networks.open_network(file) == file
+
+
+@pytest.mark.parametrize("target", ["nowhere.pt", "random:pico", "Nano"])
+def test_what_can_be_opened_is_listed(target) -> None:
+    with pytest.raises(UserError) as error:
+        networks.open_network(target)
+    assert all(name in str(error.value) for name in PRESETS)
