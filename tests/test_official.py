@@ -1,6 +1,7 @@
 import argparse
 import hashlib
 import http.server
+import json
 import os
 import pickle
 import threading
@@ -104,6 +105,68 @@ def test_kernel_and_positions_can_be_stored_larger(nano_state):
     assert len(model.load_report.entries) == len(nano_state)
 
 
+def test_folders_and_shards_load(tmp_path, nano_state):
+    model = rfdetr.load_official("nano", nano_state)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    save_file(nano_state, whole / "model.safetensors")
+    same(model, rfdetr.load_official("nano", path_or_state_dict=whole))
+    keys = sorted(nano_state)
+    shards = {"model-00001-of-00002.safetensors": keys[:99], "model-00002-of-00002.safetensors": keys[99:]}
+    for name, names in shards.items():
+        save_file({key: nano_state[key] for key in names}, parts / name)
+    index = {"metadata": {}, "weight_map": {key: name for name, names in shards.items() for key in names}}
+    file = parts / "model.safetensors.index.json"
+    file.write_text(json.dumps(index))
+    for path in (parts, file, str(file)):
+        same(model, rfdetr.load_official("nano", path))
+    (parts / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(UserError, match=r"missing: model-00002-of-00002\.safetensors"):
+        rfdetr.load_official("nano", parts)
+    file.write_text("[]")
+    with pytest.raises(UserError, match="no readable weight_map"):
+        rfdetr.load_official("nano", parts)
+    with pytest.raises(UserError, match="holds no weights: expected one of"):
+        rfdetr.load_official("nano", tmp_path)
+
+
+def test_what_is_beside_the_weights_is_reported(nano_state):
+    wrapped = {f"module.{key}": value for key, value in nano_state.items()}
+    content = {"ema_model": {}, "model": wrapped, "args": {"lr": 1e-4}}
+    model = rfdetr.load_official("nano", content)
+    same(model, rfdetr.load_official("nano", nano_state))
+    assert "entries beside the weights, not used: args, ema_model" in model.load_report.notes
+
+
+def test_half_precision_gives_float32_and_whole_numbers_are_refused(nano_state):
+    half = rfdetr.load_official("nano", {k: v.half() for k, v in nano_state.items()})
+    assert {p.dtype for p in half.parameters()} == {torch.float32}
+    key = "transformer.decoder.layers.0.linear1.weight"
+    torch.testing.assert_close(half.decoder.layers[0].fc1.weight.data, nano_state[key].half().float())
+    with pytest.raises(UserError, match=f"{key} as torch.int8.*quantised"):
+        rfdetr.load_official("nano", {**nano_state, key: nano_state[key].char()})
+
+
+@pytest.mark.parametrize("classes", [90, 80, 3])
+def test_another_number_of_classes_starts_at_the_prior(nano_state, classes):
+    names = [f"thing {i}" for i in range(classes)]
+    model = rfdetr.load_official("nano", nano_state, num_classes=classes, class_names=names)
+    assert model.config.num_classes == classes and model.config.class_names == tuple(names)
+    assert model.class_head.weight.shape == (classes, 256) and not model.training
+    for layer in (model.class_head, model.selection.classes):
+        torch.testing.assert_close(layer.bias.sigmoid(), torch.full_like(layer.bias, 0.01))
+    report = model.load_report
+    fresh = {key for key in model.state_dict() if key.startswith(("class_head.", "selection.classes."))}
+    assert {e.target for e in report.initialised} == fresh
+    assert {e.target for e in report.loaded} == set(model.state_dict()) - fresh
+    dropped = {e.key for e in report.dropped if "class layer for 91 classes" in e.reason}
+    assert dropped == {k for k in nano_state if "class_embed" in k}
+    assert {e.key for e in report.entries if e.action != "initialised"} == set(nano_state)
+    unchanged = rfdetr.load_official("nano", nano_state, num_classes=91)
+    same(unchanged, rfdetr.load_official("nano", nano_state))
+
+
 def test_float64_is_kept(nano_state):
     wide = {k: v.double() for k, v in nano_state.items()}
     assert rfdetr.load_official("nano", wide).class_head.weight.dtype == torch.float64
@@ -191,6 +254,21 @@ def test_a_tampered_file_is_refused(tmp_path, nano_state):
         handle.write(b"\x01")
     with pytest.raises(UserError, match="changed or damaged"):
         rfdetr.load_official("nano", file, checksum=f"md5:{good}")
+    for source in (nano_state, tmp_path, tmp_path / "absent.pth"):
+        with pytest.raises(UserError, match="checksum goes with one file"):
+            rfdetr.load_official("nano", source, checksum=f"md5:{good}")
+
+
+def test_one_changed_bit_is_noticed_without_a_checksum(tmp_path):
+    """The records of a `.pth` have checksums of their own, which torch does not look at."""
+    file = tmp_path / "flip.pth"
+    torch.save({"model": {"x": torch.arange(5000.0)}}, file)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    torch.load(file, weights_only=True)
+    with pytest.raises(UserError, match=r"truncated or damaged.*CRC"):
+        rfdetr.load_official("nano", file)
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -262,6 +340,13 @@ def test_a_download_with_another_checksum_is_refused(served):
         rfdetr.load_official("nano")
     with pytest.raises(UserError, match="no public file for 'small'"):
         rfdetr.load_official("small")
+
+
+def test_without_a_network_the_message_says_what_to_do(served, monkeypatch):
+    entry = {"file": "f.pth", "url": "http://127.0.0.1:9/f.pth", "md5": "0" * 32}
+    monkeypatch.setattr(downloads, "manifest", lambda: {"official_checkpoints": {"files": {"nano": entry}}})
+    with pytest.raises(UserError, match=r"Check the network.*or put the file at .*f\.pth"):
+        rfdetr.load_official("nano")
 
 
 def test_the_manifest_lists_configurations_that_exist():

@@ -64,6 +64,9 @@ def test_every_kind_of_picture_gives_the_same_detections(segmenter, tmp_path):
         rgba,
         picture.astype(np.uint16) * 257,
         tmp_path / "turned.png",
+        picture / 255,
+        torch.from_numpy(picture).permute(2, 0, 1),
+        torch.from_numpy(picture).permute(2, 0, 1) / 255,
     ]
     found = segmenter.predict(kinds, threshold=0.2)
     assert len(found[0]) > 3
@@ -73,6 +76,7 @@ def test_every_kind_of_picture_gives_the_same_detections(segmenter, tmp_path):
     assert found[1].source == str(file) and found[0].source is None
     assert len(segmenter.predict(file, threshold=0.2)) == len(segmenter.predict(picture, threshold=0.2)) == 1
     assert len(segmenter.predict(np.stack([picture, picture]))) == 2
+    assert len(segmenter.predict(torch.zeros(2, 3, 9, 7))) == 2
     assert len(segmenter.predict(path for path in [file, file, file])) == 3
     assert segmenter.predict([]) == []
 
@@ -86,6 +90,16 @@ def test_grey_pictures_of_8_and_16_bits(tmp_path):
         np.testing.assert_array_equal(read_image(source), expected)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I;16", "I"])
+def test_every_pillow_mode_is_read(mode):
+    image = Image.fromarray(PICTURES[0])
+    image = Image.fromarray(np.full((70, 50), 500, np.uint16)) if mode == "I;16" else image.convert(mode)
+    found = read_image(image)
+    assert found.shape == (70, 50, 3) and found.dtype == np.uint8
+    if mode in ("P", "RGBA", "CMYK"):
+        np.testing.assert_array_equal(found, np.asarray(image.convert("RGB")))
+
+
 def test_unreadable_pictures_are_named(segmenter, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     Image.fromarray(PICTURES[0]).save(tmp_path / "cut.jpg")
@@ -97,7 +111,10 @@ def test_unreadable_pictures_are_named(segmenter, tmp_path):
     with pytest.raises(UserError, match="is a folder"):
         segmenter.predict(tmp_path)
     for array, message in (
-        (np.zeros((4, 4, 3)), "float64"),
+        (np.full((4, 4, 3), 200.0), r"must be in 0\.\.1, got 200\.\.200"),
+        (np.full((4, 4, 3), np.nan), "must be in 0"),
+        (np.zeros((4, 4, 3), np.int64), "int64"),
+        (torch.zeros(8, 8, 3), "expected .channels, height, width."),
         (np.zeros((3, 8, 8), np.uint8), "move the channels last"),
         (np.zeros((8, 8, 2), np.uint8), "is no picture"),
     ):
@@ -105,6 +122,10 @@ def test_unreadable_pictures_are_named(segmenter, tmp_path):
             segmenter.predict([array])
     with pytest.raises(UserError, match="NoneType"):
         segmenter.predict(None)
+    with pytest.raises(UserError, match=r"cannot read .*cut\.jpg"), Image.open(tmp_path / "cut.jpg") as lazy:
+        segmenter.predict(lazy)
+    with pytest.raises(UserError, match="max_detections"):
+        segmenter.predict(PICTURES, max_detections=0)
     with pytest.raises(UserError, match="threshold"):
         segmenter.predict(PICTURES, threshold=50)
 

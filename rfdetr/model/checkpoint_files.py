@@ -1,9 +1,11 @@
 """Reading tensors from files without running code from them."""
 
 import argparse
+import json
 import pickle
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,22 +20,71 @@ WEIGHT_ENTRIES = ("model", "state_dict")
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 """Prefixes that training wrappers (data parallel, compile, Lightning) put before every name."""
 
+SAVED = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""What a folder of weights may hold (the Transformers package's `save_pretrained`), in order of preference."""
+
 _UNSAFE = re.compile(r"GLOBAL|unrecognized|not an allowed|blocked|disallowed|[Uu]nsupported (class|operand)")
 
 
-def read_tensors(source: Any) -> tuple[dict[str, Tensor], str]:
-    """The weights of a checkpoint, name -> tensor on the CPU, and a description of the source.
+def read_tensors(source: Any) -> tuple[dict[str, Tensor], str, list[str]]:
+    """The weights of a checkpoint: name -> tensor on the CPU, a description of the source, entries that are no weights.
 
-    source: path of a `.pth`/`.pt` file (a state dict, or a dict whose "model" or "state_dict" entry is one) or of a
-    `.safetensors` file; or such a dict itself. Pickled files are read with `weights_only`: nothing in them is executed.
-    Raises UserError for a missing, truncated, foreign or unsafe file, and when there are no tensors in it.
+    source: path of a `.pth`/`.pt` file (a state dict, or a dict whose "model" or "state_dict" entry is one), of a
+    `.safetensors` file, of a folder that `save_pretrained` wrote or of its index of shards; or such a dict itself.
+    Pickled files are read with `weights_only`: nothing in them is executed.
+    Raises UserError for a missing, truncated, changed, foreign or unsafe file, and when there are no tensors in it.
     """
     if isinstance(source, Mapping):
-        return _weights(source, "state dict"), "state dict"
+        return _weights(source, "state dict"), "state dict", _other_entries(source)
     path = Path(source)
+    files = _files(path)
+    content = _read(files[0])
+    others = _other_entries(content)
+    tensors = _weights(content, str(files[0]))
+    for file in files[1:]:
+        tensors |= _weights(_read(file), str(file))
+    return tensors, str(path), others
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or the shards of a folder or index."""
+    if path.is_dir():
+        found = [path / name for name in SAVED if (path / name).is_file()]
+        if not found:
+            raise UserError(f"the folder {path} holds no weights: expected one of {', '.join(SAVED)} in it")
+        path = found[0]
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}: check the path")
-    return _weights(_read(path), str(path)), str(path)
+    if not path.name.endswith(".index.json"):
+        return [path]
+    try:
+        names = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no index of weight files: it has no readable weight_map") from error
+    # Only files beside the index: a name with a folder in it would reach anywhere.
+    files = [path.parent / Path(str(name)).name for name in names]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing or not files:
+        raise UserError(
+            f"{path} names weight files that are missing: {', '.join(missing) or 'none are listed'}"
+        )
+    return files
+
+
+def _other_entries(content: Any) -> list[str]:
+    used = _weights_entry(content)
+    return [] if used is None else sorted(str(key) for key in content if key != used)
+
+
+def _weights_entry(content: Any) -> str | None:
+    if not isinstance(content, Mapping):
+        return None
+    return next((entry for entry in WEIGHT_ENTRIES if isinstance(content.get(entry), Mapping)), None)
 
 
 def _read(path: Path) -> Any:
@@ -49,6 +100,7 @@ def _read(path: Path) -> Any:
             raise UserError(_damaged(path, error)) from error
     if len(head) == 0:
         raise UserError(_damaged(path, "the file is empty"))
+    _check_records(path)
     try:
         # Published checkpoints keep their command line as a Namespace, which is only a bag of plain values.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -68,6 +120,21 @@ def _read(path: Path) -> Any:
         raise UserError(_damaged(path, error)) from error
 
 
+def _check_records(path: Path) -> None:
+    """Compare the records of a zip archive with their checksums: torch does not, and would load changed weights in silence."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # Torch can be told to leave checksums out; they are then 0.
+            for record in (r for r in archive.infolist() if r.CRC):
+                with archive.open(record) as content:
+                    while content.read(1 << 22):
+                        pass
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise UserError(_damaged(path, error)) from error
+
+
 def _damaged(path: Path, error: object) -> str:
     detail = " ".join(str(error).split())[:200]
     return (
@@ -76,10 +143,9 @@ def _damaged(path: Path, error: object) -> str:
 
 
 def _weights(content: Any, name: str) -> dict[str, Tensor]:
-    for entry in WEIGHT_ENTRIES:
-        if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
-            content = content[entry]
-            break
+    entry = _weights_entry(content)
+    if entry is not None:
+        content = content[entry]
     if not isinstance(content, Mapping) or not content:
         raise UserError(
             f"{name} holds no weights: expected a state dict or a dict with a 'model' entry, got {type(content).__name__}"

@@ -49,12 +49,13 @@ def load_dinov2(
                 f"there is no public DINOv2 of width {config.embed_dim}; build the network with embed_dim 384 or 768"
             )
         source = fetch("dinov2", widths[config.embed_dim])
-    elif checksum is not None and not isinstance(source, Mapping):
+    elif checksum is not None:
         verify(source, checksum)
-    state, name = read_tensors(source)
+    state, name, others = read_tensors(source)
     state = {key.removeprefix("dinov2."): value for key, value in unwrap(state, _ANCHORS).items()}
     original = "pos_embed" in state
     report = LoadReport(name, "DINOv2 original" if original else "DINOv2 Transformers")
+    report.note_others(others)
 
     backbone = model.backbone.state_dict()
     tensors: dict[str, Tensor] = {}

@@ -74,12 +74,16 @@ def fetch(section: str, name: str) -> Path:
             ) from error
 
 
-def verify(path: str | os.PathLike[str], checksum: str) -> None:
-    """Raise UserError unless a file has the given checksum, "md5:..." or "sha256:..."."""
+def verify(path: Any, checksum: str) -> None:
+    """Raise UserError unless `path` is a file with the given checksum, "md5:..." or "sha256:..."."""
     kind, _, expected = checksum.rpartition(":")
     kind = kind or ("md5" if len(expected) == 32 else "sha256")
     if kind not in ("md5", "sha256"):
         raise UserError(f"unknown checksum kind {kind!r}: write md5:... or sha256:...")
+    if not isinstance(path, str | os.PathLike) or not Path(path).is_file():
+        raise UserError(
+            f"a checksum goes with one file; {path if isinstance(path, str | os.PathLike) else 'a state dict'} is none"
+        )
     with Path(path).open("rb") as file:
         found = hashlib.file_digest(file, kind).hexdigest()
     if found != expected.lower():

@@ -30,11 +30,24 @@ class LoadReport:
     layout: str
     entries: list[Entry] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """Differences from the named configuration that were taken from the file."""
+    """Differences from the named configuration that were taken from the file; entries of it that are no weights."""
 
     def add(self, action: str, keys: Iterable[str], target: str = "", reason: str = "") -> None:
         """Add one entry per key."""
         self.entries += [Entry(key, action, target, reason) for key in keys]
+
+    def note_others(self, entries: Iterable[str]) -> None:
+        """Say which entries beside the weights were not read."""
+        if names := ", ".join(entries):
+            self.notes.append(f"entries beside the weights, not used: {names}")
+
+    def new_layers(self, change: "LoadReport") -> None:
+        """Take over that tensors loaded from the file were then replaced by new ones (`change.initialised`)."""
+        replaced = {entry.target: entry for entry in change.initialised}
+        why = {entry.key: entry.reason for entry in change.dropped}
+        self.entries = [
+            Entry(e.key, "dropped", "", why[e.target]) if e.target in replaced else e for e in self.entries
+        ] + list(replaced.values())
 
     def _of(self, action: str) -> list[Entry]:
         return [entry for entry in self.entries if entry.action == action]

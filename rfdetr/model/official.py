@@ -6,7 +6,7 @@ other resolution, patch size, number of windows, fewer decoder layers and fewer 
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from rfdetr.model.published_names import (
     names,
     published_names,
 )
+from rfdetr.model.weights import with_classes
 
 __all__ = ["from_published", "load_official", "published_names"]
 
@@ -39,19 +40,22 @@ _KERNEL = ENCODER + "embeddings.patch_embeddings.projection.weight"
 
 def load_official(
     name: str,
-    source: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    path_or_state_dict: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     *,
     checksum: str | None = None,
-    class_names: tuple[str, ...] | None = None,
+    num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
     base_patch: int | None = None,
     position_grid: int | None = None,
 ) -> RFDETR:
     """A network with published weights, in evaluation mode.
 
     name           a key of `PRESETS`: which configuration the weights are for
-    source         path of a `.pth`, `.pt` or `.safetensors` file, or a state dict (or checkpoint dict), with the published
-                   names or those of the Transformers classes for this model; None downloads the public file by name
-    checksum       "md5:..." or "sha256:..." that a file given as `source` must have
+    path_or_state_dict   path of a `.pth`, `.pt` or `.safetensors` file, of a folder that `save_pretrained` wrote (whole
+                   or in shards), or a state dict (or checkpoint dict), with the published names or those of the
+                   Transformers classes for this model; None downloads the public file by name
+    checksum       "md5:..." or "sha256:..." that a given file must have
+    num_classes    K for fine-tuning: where the file has another number, the class layers are new (see `with_classes`)
     class_names    names of the K classes; default: COCO's for K = 91
     base_patch, position_grid   store kernel and positions at another size than the file has, for training a supernet
                    (position_grid 120 serves resolution 960 with patch size 8)
@@ -62,11 +66,11 @@ def load_official(
     explanation. Float64 weights give a float64 network, all others a float32 one.
     """
     preset_config(name)
-    if source is None:
-        source = fetch("official_checkpoints", name)
-    elif checksum is not None and not isinstance(source, Mapping):
-        verify(source, checksum)
-    state, origin_name = read_tensors(source)
+    if path_or_state_dict is None:
+        path_or_state_dict = fetch("official_checkpoints", name)
+    elif checksum is not None:
+        verify(path_or_state_dict, checksum)
+    state, origin_name, others = read_tensors(path_or_state_dict)
     state = unwrap(state, _ANCHORS)
     if any("backbone.backbone." in key for key in state):
         layout = "Transformers"
@@ -74,10 +78,13 @@ def load_official(
     else:
         layout, origin = "published", {key: (key,) for key in state}
     report = LoadReport(origin_name, layout)
+    report.note_others(others)
 
     stored = _read_config(name, state, origin_name, report)
-    if class_names is not None or (stored.num_classes == 91 and stored.class_names is None):
-        stored = stored.replace(class_names=class_names or _coco_names())
+    if num_classes in (None, stored.num_classes):
+        num_classes = None
+        if class_names is not None or stored.num_classes == 91:
+            stored = stored.replace(class_names=tuple(class_names or _coco_names()))
     _check_keys(name, stored, state, origin, report)
     tensors = _convert(name, stored, state, origin, report)
     config = stored.replace(
@@ -91,8 +98,12 @@ def load_official(
     model.load_state_dict({key: value.to(dtype).clone() for key, value in tensors.items()}, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
+    model.eval()
+    if num_classes is not None:
+        model, change = with_classes(model, num_classes, class_names)
+        report.new_layers(change)
     model.load_report = report
-    return model.eval()
+    return model
 
 
 def _shape(state: dict[str, Tensor], key: str, source: str) -> torch.Size:
@@ -195,6 +206,12 @@ def _convert(
         expected = {key: value.shape for key, value in RFDETR(**config.to_dict()).state_dict().items()}
     tensors: dict[str, Tensor] = {}
     for ours, keys, how in names(config):
+        for key in keys:
+            if not state[key].is_floating_point():
+                raise UserError(
+                    f"{report.source} holds {key} as {state[key].dtype}, not as floating-point numbers: quantised weights "
+                    "cannot be used"
+                )
         shapes = ", ".join(f"{key} {list(state[key].shape)}" for key in keys[:3])
         try:
             tensors[ours] = JOIN[how]([state[key] for key in keys], config)

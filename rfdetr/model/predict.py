@@ -1,5 +1,6 @@
 """Detecting on pictures: preprocessing as published, one forward pass per batch, boxes in pixels."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -32,7 +33,8 @@ def predict(
 ) -> list[Detections]:
     """Detections of every picture, in the given order.
 
-    images          one picture or an iterable of them, of any sizes: paths, Pillow images, arrays (see `read_image`)
+    images          one picture or an iterable of them, of any sizes: paths, Pillow images, arrays, tensors
+                    (see `read_image`)
     arch            the sub-network; None takes the default one
     threshold       least score, 0..1
     batch_size      pictures per forward pass
@@ -47,6 +49,8 @@ def predict(
 
     if not 0 <= threshold <= 1:
         raise UserError(f"threshold must be in 0..1, not {threshold}")
+    if max_detections is not None and max_detections < 1:
+        raise UserError(f"max_detections must be at least 1, not {max_detections}")
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, not {batch_size}")
     arch = model.resolve(arch)
@@ -85,7 +89,7 @@ def _detections(
 def _batches(images: Any, batch_size: int) -> Iterator[tuple[list[str | None], list[np.ndarray]]]:
     sources = iterate_images(images)
     while batch := list(islice(sources, batch_size)):
-        names = [None if isinstance(s, np.ndarray) or hasattr(s, "getexif") else str(s) for s in batch]
+        names = [str(s) if isinstance(s, str | os.PathLike) else None for s in batch]
         yield names, [read_image(source) for source in batch]
 
 
