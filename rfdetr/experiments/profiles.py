@@ -42,6 +42,20 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Timing:
+    """How long chapter 06 measures.
+
+    samples    passes of each `buffered` run
+    seconds    duration of each `sustained` and `rate` run, s
+    pauses_ms  pauses between passes, ms; v2 Table 20 has four
+    """
+
+    samples: int = 30
+    seconds: float = 4.0
+    pauses_ms: tuple[float, ...] = (0.0, 200.0, 400.0, 800.0)
+
+
+@dataclass(frozen=True)
 class Profile:
     """How much a chapter computes.
 
@@ -52,6 +66,7 @@ class Profile:
     description: str
     recipe: Recipe
     meaningful: bool = True
+    timing: Timing = Timing()
 
 
 # From scratch on small data: one learning rate for all parts and no decay over the ViT's layers. Unlike the paper's
@@ -156,6 +171,7 @@ PROFILES: MappingProxyType[str, Profile] = MappingProxyType(
                 "every chapter in minutes, to test that it runs; its numbers carry no meaning",
                 _SMOKE,
                 meaningful=False,
+                timing=Timing(samples=8, seconds=0.4, pauses_ms=(0.0, 20.0, 40.0, 80.0)),
             ),
             Profile("cpu", "a small supernet on embedded data, on two CPU cores, without downloads", _CPU),
             Profile(
