@@ -114,6 +114,31 @@ def test_neutral_knobs_give_the_plain_features(layout):
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
 
 
+def test_features_equal_those_of_the_transformers_package(tmp_path):
+    """Its `Dinov2Model` as another reference; in memory it has other names than in its saved files."""
+    transformers = pytest.importorskip("transformers", minversion="5.23")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": DIM, "num_hidden_layers": DEPTH, "num_attention_heads": HEADS}
+    reference = transformers.Dinov2Model(transformers.Dinov2Config(**sizes, image_size=PATCH * GRID)).eval()
+    with torch.no_grad():
+        for parameter in reference.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    reference.save_pretrained(tmp_path)
+    reference.double()
+    images = torch.randn(2, 3, PATCH * GRID, PATCH * GRID, dtype=torch.float64)
+    with torch.no_grad():
+        output = reference(pixel_values=images, output_hidden_states=True)
+        expected = [reference.layernorm(stage)[:, 1:] for stage in output.hidden_states[1:]]
+        for source in (reference.state_dict(), tmp_path):
+            model = network()
+            report = load_dinov2(model, source)
+            assert {e.target for e in report.loaded} == {f"backbone.{k}" for k in model.backbone.state_dict()}
+            for found, features in zip(
+                model.backbone(images, Arch(PATCH * GRID, PATCH, 1, 1, 10)), expected, strict=True
+            ):
+                torch.testing.assert_close(found.flatten(1, 2), features, atol=1e-9, rtol=0)
+
+
 def test_kernel_and_grid_are_resized_and_reported():
     state = dinov2_state()
     model = network(patch=20, grid=9)

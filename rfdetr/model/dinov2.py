@@ -35,8 +35,8 @@ def load_dinov2(
     """Copy DINOv2's weights into the backbone of `model`, in place; everything else is left as it is.
 
     source: path of a `.pth` or `.safetensors` file or a state dict, in the layout of the original repository
-    (`blocks.0.attn.qkv.weight`) or of Transformers (`encoder.layer.0.attention...`); None downloads the public file for
-    the network's width. checksum: "md5:..." or "sha256:..." of a given file.
+    (`blocks.0.attn.qkv.weight`) or of Transformers (`encoder.layer.0.attention...`, as saved or as in memory); None
+    downloads the public file for the network's width. checksum: "md5:..." or "sha256:..." of a given file.
 
     Returns what became of every tensor of the file, and which parts of the network stayed at their initial values.
     Raises UserError when the widths or depths differ or a tensor has no explanation; `model` is then unchanged.
@@ -53,14 +53,14 @@ def load_dinov2(
         verify(source, checksum)
     state, name, others = read_tensors(source)
     state = {key.removeprefix("dinov2."): value for key, value in unwrap(state, _ANCHORS).items()}
-    original = "pos_embed" in state
-    report = LoadReport(name, "DINOv2 original" if original else "DINOv2 Transformers")
+    layout = _layout(state)
+    report = LoadReport(name, f"DINOv2 {layout}")
     report.note_others(others)
 
     backbone = model.backbone.state_dict()
     tensors: dict[str, Tensor] = {}
     used: set[str] = set()
-    for ours, keys in _names(config, original):
+    for ours, keys in _names(config, layout):
         missing = [key for key in keys if key not in state]
         if missing:
             raise UserError(
@@ -109,10 +109,30 @@ def _fit(ours: str, value: Tensor, config: ModelConfig) -> tuple[Tensor, str]:
     return value, ""
 
 
-def _names(config: ModelConfig, original: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _layout(state: Mapping[str, Tensor]) -> str:
+    """Which names a state dict has; the Transformers package saves other ones than its classes have in memory."""
+    if "pos_embed" in state:
+        return "original"
+    return "Transformers in memory" if any(".q_proj." in key for key in state) else "Transformers"
+
+
+# Layout -> names of (query, key, value), or of all three fused, and of the output projection, inside a block.
+_ATTENTION = {
+    "original": (("attn.qkv",), "attn.proj"),
+    "Transformers": (
+        tuple(f"attention.attention.{name}" for name in ("query", "key", "value")),
+        "attention.output.dense",
+    ),
+    "Transformers in memory": (tuple(f"attention.{letter}_proj" for letter in "qkv"), "attention.o_proj"),
+}
+
+
+def _names(config: ModelConfig, layout: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(our name inside the backbone, names in the file that are joined along the first dimension)."""
+    original = layout == "original"
     head = "" if original else "embeddings."
     projection = "patch_embed.proj" if original else "embeddings.patch_embeddings.projection"
+    joined, output = _ATTENTION[layout]
     yield "class_token", (head + "cls_token",)
     yield "positions", ("pos_embed" if original else "embeddings.position_embeddings",)
     yield "patch_kernel", (projection + ".weight",)
@@ -121,16 +141,8 @@ def _names(config: ModelConfig, original: bool) -> Iterator[tuple[str, tuple[str
         ours = f"blocks.{i}."
         theirs = f"blocks.{i}." if original else f"encoder.layer.{i}."
         for part in ("weight", "bias"):
-            if original:
-                yield f"{ours}attention.qkv.{part}", (f"{theirs}attn.qkv.{part}",)
-                yield f"{ours}attention.proj.{part}", (f"{theirs}attn.proj.{part}",)
-            else:
-                inner = theirs + "attention.attention."
-                yield (
-                    f"{ours}attention.qkv.{part}",
-                    tuple(f"{inner}{n}.{part}" for n in ("query", "key", "value")),
-                )
-                yield f"{ours}attention.proj.{part}", (f"{theirs}attention.output.dense.{part}",)
+            yield f"{ours}attention.qkv.{part}", tuple(f"{theirs}{name}.{part}" for name in joined)
+            yield f"{ours}attention.proj.{part}", (f"{theirs}{output}.{part}",)
             for name in ("norm1", "norm2", "fc1", "fc2"):
                 inside = f"mlp.{name}" if name.startswith("fc") else name
                 yield f"{ours}{name}.{part}", (f"{theirs}{inside}.{part}",)
