@@ -94,8 +94,12 @@ def category_map(artifact: Artifact) -> "CategoryMap | None":
 
 
 def accuracy_record(runtime: Runtime, dataset: "DetectionDataset", **options: Any) -> AccuracyRecord:
-    """Evaluate a loaded artifact and record it under its SHA-256 and the precision as executed."""
-    result = evaluate_artifact(runtime, dataset, **options)
+    """Evaluate a loaded artifact and record it (`record_accuracy`). options: of `evaluate_artifact`."""
+    return record_accuracy(runtime, dataset, evaluate_artifact(runtime, dataset, **options))
+
+
+def record_accuracy(runtime: Runtime, dataset: "DetectionDataset", result: "CocoResult") -> AccuracyRecord:
+    """Record what `evaluate_artifact` found under the artifact's SHA-256 and the precision as executed."""
     return AccuracyRecord(
         sha256=runtime.artifact.sha256,
         artifact=runtime.artifact.to_dict(),

@@ -31,6 +31,7 @@ def time_artifact(
     runs: int = 2,
     batch: int = 1,
     watch: bool = True,
+    kept: list[Measurement] | None = None,
     **options: Any,
 ) -> LatencyRecord:
     """Time a loaded artifact under one protocol (`rfdetr.benchmark.protocols`; `options` are its arguments).
@@ -39,6 +40,7 @@ def time_artifact(
             the record noisy, with the reason (as do a drift, other processes, an unsettled warm-up, a throttled GPU)
     batch   for artifacts whose batch is open
     watch   read power, clocks and throttle reasons (GPU) or load and frequency (CPU) meanwhile
+    kept    takes the sample of every run, which the record only summarises
     """
     if runs < 1:
         raise UserError(f"runs must be at least 1, not {runs}")
@@ -50,6 +52,8 @@ def time_artifact(
     seen = (
         watcher.result() if not isinstance(watcher, nullcontext) else Watch(NOT_MONITORED, ("not asked for",))
     )
+    if kept is not None:
+        kept += measured
     return _record(runtime, measured, seen, batch)
 
 
