@@ -6,7 +6,7 @@ import pytest
 
 from rfdetr.arch import SearchSpace
 from rfdetr.errors import UserError
-from rfdetr.search import budget
+from rfdetr.search import budget, replay
 from rfdetr.search.pareto import hypervolume
 
 SPACE = SearchSpace((64, 80, 96, 112, 128), (4, 8, 12, 16), (1, 2, 4), (0, 1, 2, 3), (4, 8, 16))
@@ -29,19 +29,19 @@ def unit_cost():
 
 @pytest.mark.parametrize("sampler", budget.SAMPLERS)
 def test_curves_are_honest(exact, unit_cost, sampler):
-    curves = budget.budgeted_curves(exact, unit_cost, samplers=[sampler], seeds=range(2), budget=0.25)
+    curves = replay.budgeted_curves(exact, unit_cost, samplers=[sampler], seeds=range(2), budget=0.25)
     for _, run in curves.groupby("seed"):
         assert run["spent"].is_monotonic_increasing and run["spent"].iloc[-1] <= 0.25
         # Sums of different lengths differ in the last bits.
         assert run["hypervolume"].diff().min() > -1e-9 and run["hypervolume"].between(0, 1 + 1e-9).all()
         assert run["units"].tolist() == list(range(1, len(run) + 1))
-    again = budget.budgeted_curves(exact, unit_cost, samplers=[sampler], seeds=[1], budget=0.25)
+    again = replay.budgeted_curves(exact, unit_cost, samplers=[sampler], seeds=[1], budget=0.25)
     pd.testing.assert_frame_equal(again, curves[curves["seed"] == 1].reset_index(drop=True))
     assert curves["hypervolume"].max() > 0.7
 
 
 def test_the_whole_budget_gives_the_exact_front(exact, unit_cost):
-    curves = budget.budgeted_curves(exact, unit_cost, samplers=["random"], seeds=[0], budget=1.0)
+    curves = replay.budgeted_curves(exact, unit_cost, samplers=["random"], seeds=[0], budget=1.0)
     last = curves.iloc[-1]
     assert last["hypervolume"] == 1 and last["spent"] == pytest.approx(1)
     assert last["evaluated"] == len(exact) and last["units"] == len(SPACE.triples())
@@ -49,17 +49,17 @@ def test_the_whole_budget_gives_the_exact_front(exact, unit_cost):
 
 def test_siblings_help(exact, unit_cost):
     def at(siblings):
-        curves = budget.budgeted_curves(
+        curves = replay.budgeted_curves(
             exact, unit_cost, samplers=["random"], seeds=range(5), budget=0.2, siblings=siblings
         )
-        return budget.reached(curves, budget=0.2)["hypervolume"].iloc[0]
+        return replay.reached(curves, budget=0.2)["hypervolume"].iloc[0]
 
     assert at(True) > at(False)
 
 
 def test_guided_beats_random(exact, unit_cost):
-    curves = budget.budgeted_curves(exact, unit_cost, samplers=["random", "guided"], budget=0.2)
-    table = budget.reached(curves, budget=0.2).set_index("sampler")
+    curves = replay.budgeted_curves(exact, unit_cost, samplers=["random", "guided"], budget=0.2)
+    table = replay.reached(curves, budget=0.2).set_index("sampler")
     assert table.loc["guided", "hypervolume"] > table.loc["random", "hypervolume"]
     assert table.loc["guided", "seeds"] == 5
 
@@ -68,7 +68,7 @@ def test_reached_counts_what_the_table_says(exact):
     curves = pd.DataFrame(
         {"sampler": "x", "seed": [0, 0, 1], "spent": [0.02, 0.2, 0.04], "hypervolume": [0.5, 0.995, 0.7]}
     )
-    row = budget.reached(curves).iloc[0]
+    row = replay.reached(curves).iloc[0]
     assert (row["hypervolume"], row["lowest"], row["highest"]) == (0.6, 0.5, 0.7)
     assert row["cost_to_target"] == np.inf
     assert hypervolume(exact["AP"].to_numpy(), exact["latency_ms"].to_numpy(), (0, 5)) > 0
@@ -76,8 +76,8 @@ def test_reached_counts_what_the_table_says(exact):
 
 def test_wrong_input_is_named(exact, unit_cost):
     with pytest.raises(UserError, match="latency_ms"):
-        budget.budgeted_curves(exact.drop(columns="latency_ms"), unit_cost)
+        replay.budgeted_curves(exact.drop(columns="latency_ms"), unit_cost)
     with pytest.raises(UserError, match="unit_cost"):
-        budget.budgeted_curves(exact, {(64, 8, 1): 1.0})
+        replay.budgeted_curves(exact, {(64, 8, 1): 1.0})
     with pytest.raises(UserError, match="sampler"):
-        budget.budgeted_curves(exact, unit_cost, samplers=["magic"])
+        replay.budgeted_curves(exact, unit_cost, samplers=["magic"])

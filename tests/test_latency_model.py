@@ -1,5 +1,7 @@
 """The latency model on machines whose true latency is known."""
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,7 +32,7 @@ def table(archs, noise=0.01, seed=0):
 
 @pytest.fixture(scope="module")
 def fitted():
-    plan = latency_model.measurement_plan(SPACE, 0.1)
+    plan = latency_model.measurement_plan(SPACE, len(SPACE) // 10)
     return plan, LatencyModel.fit(table(plan), folds=3)
 
 
@@ -67,12 +69,18 @@ def test_fronts(fitted):
     assert exact["hypervolume_ratio"] == 1 and exact["shared"] == 1
 
 
-def test_plan_covers_every_encoder():
-    plan = latency_model.measurement_plan(SPACE, 0.1, seed=3)
-    assert len(plan) == len(set(plan)) == len(SPACE) // 10
-    assert {a.encoder for a in plan} == set(SPACE.triples())
-    assert latency_model.measurement_plan(SPACE, 0.1, seed=3) == plan
-    assert len(latency_model.measurement_plan(SPACE, 1.0)) == len(SPACE.distinct())
+def test_plan_is_spread_over_encoders():
+    plan = latency_model.measurement_plan(SPACE, 150, seed=3)
+    assert len(plan) == len(set(plan)) == 150
+    assert latency_model.measurement_plan(SPACE, 150, seed=3) == plan
+    assert {arch.encoder for arch in plan} == set(SPACE.triples())
+    # One graph per encoder: all its sub-networks have the same number of queries.
+    assert len({(arch.encoder, arch.queries) for arch in plan}) == len(SPACE.triples())
+    few = latency_model.measurement_plan(SPACE, 20)
+    tokens = sorted(arch.tokens for arch in few)
+    every = sorted((r // p) ** 2 for r, p, _ in SPACE.triples())
+    assert len(few) == 20 and (tokens[0], tokens[-1]) == (every[0], every[-1])
+    assert set(latency_model.measurement_plan(SPACE, 10**6)) == set(SPACE.distinct())
 
 
 def test_wrong_input_is_named(fitted):

@@ -121,7 +121,7 @@ _CPU = Recipe(
     measured=60,
     canvas=96,
     images={"train": 20000, "val": 150, "test": 200},
-    study_steps=900,
+    study_steps=500,
     study_seeds=3,
 )  # fmt: skip
 
@@ -140,7 +140,7 @@ _FULL = Recipe(
     reference=Arch(96, 8, 2, 3, 30),
     fixed_steps=300,
     snapshots=(1000, 2000, 3000, 4000),
-    measured=600,
+    measured=390,
     canvas=96,
     images={"train": 40000, "val": 200, "test": 200},
 )

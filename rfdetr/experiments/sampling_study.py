@@ -4,16 +4,19 @@ Source: Section 3 of the paper (uniform); the sandwich rule is Yu et al. 2019. A
 means equal floating-point operations of the forward passes, so a strategy that draws dearer networks takes fewer steps.
 """
 
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rfdetr.arch import Arch, SearchSpace
-from rfdetr.experiments import supernet
+from rfdetr.experiments import kept, supernet
 from rfdetr.experiments.learning import training_cost
-from rfdetr.experiments.profiles import Profile
+from rfdetr.experiments.profiles import Profile, get_profile
 from rfdetr.experiments.store import Store
+from rfdetr.search.cost import TRIPLE
 from rfdetr.training.sampling import draw
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from rfdetr.model.config import ModelConfig
 
+PROFILE = "cpu"
 GROUPS = ("small", "middle", "large")
 _SAMPLE = 2000  # draws from which the mean cost of a strategy's step is computed
 _FEWEST_STEPS = 2
@@ -73,41 +77,29 @@ def run(profile: Profile, seed: int, store: Store, show: bool = True) -> "pd.Dat
     test = supernet.data(profile, "test")
     config = ModelConfig(num_classes=test.num_classes, **recipe.model)
     rows: list[dict[str, Any]] = []
-    for offset in range(recipe.study_seeds):
+    for number in range(seed, seed + recipe.study_seeds):
         for variant in variants(profile, config):
             if show:
-                print(f"{variant.label}, seed {seed + offset}, {variant.changes['steps']} steps", flush=True)
-            trained = supernet.train_variant(profile, seed + offset, store, variant.changes, show=show)
-            space = recipe.training
-            table = evaluate_grid(trained.model, test, space, gflops=True).drop_duplicates(
-                ["resolution", "patch_size", "windows"]
-            )
-            drawn = pd.Series(
-                [arch.encoder for step in drawn_archs(trained.log) for arch in step]
-            ).value_counts()
-            triples = table[["resolution", "patch_size", "windows"]].apply(tuple, axis=1)
-            table = table.assign(updates=triples.map(drawn).fillna(0), group=thirds(table["gflops"]))
-            corners = table.loc[[table["gflops"].idxmin(), table["gflops"].idxmax()]]
-            parts = [
-                *table.groupby("group"),
-                *zip(("smallest", "largest"), ([r] for r in corners.index), strict=True),
-            ]
-            for group, part in parts:
-                part = part if isinstance(part, pd.DataFrame) else table.loc[part]
+                print(f"{variant.label}, seed {number}, {variant.changes['steps']} steps", flush=True)
+            trained = supernet.train_variant(profile, number, store, variant.changes, show=show)
+            log = trained.log
+            cost = training_cost(trained.model, log, recipe.train["batch_size"])[-1]
+            head = {"variant": variant.label, "seed": number, "steps": len(log), "tflops": cost}
+            table = evaluate_grid(trained.model, test, recipe.training, gflops=True).drop_duplicates(TRIPLE)
+            drawn = Counter(arch.encoder for archs in drawn_archs(log) for arch in archs)
+            table["updates"] = [drawn[triple] for triple in table[TRIPLE].itertuples(index=False, name=None)]
+            for group, part in _groups(table).items():
+                numbers = {"AP": part["AP"].mean(), "updates": part["updates"].mean()}
+                seconds = log["seconds"].sum()
                 rows.append(
-                    {
-                        "variant": variant.label,
-                        "seed": seed + offset,
-                        "steps": len(trained.log),
-                        "tflops": training_cost(trained.model, trained.log, recipe.train["batch_size"])[-1],
-                        "group": group,
-                        "sub_networks": len(part),
-                        "AP": part["AP"].mean(),
-                        "updates": part["updates"].mean(),
-                        "seconds": trained.log["seconds"].sum(),
-                    }
+                    {**head, "group": group, "sub_networks": len(part), **numbers, "seconds": seconds}
                 )
     return pd.DataFrame(rows)
+
+
+def make(folder: Path, seed: int, store: Store, origin: dict[str, Any]) -> None:
+    """Run the study and keep it (`rfdetr.experiments.kept`)."""
+    kept.keep(folder, {"runs": run(get_profile(PROFILE), seed, store)}, origin)
 
 
 def summary(table: "pd.DataFrame", reference: str = "uniform") -> "pd.DataFrame":
@@ -120,9 +112,10 @@ def summary(table: "pd.DataFrame", reference: str = "uniform") -> "pd.DataFrame"
     from scipy import stats
 
     rows = []
-    base = table[table["variant"] == reference].set_index(["group", "seed"])["AP"]
+    base = table[table["variant"] == reference]
     for (variant, group), part in table.groupby(["variant", "group"], sort=False):
-        differences = part.set_index("seed")["AP"] - base[group]
+        alike = base[base["group"] == group].set_index("seed")["AP"]
+        differences = part.set_index("seed")["AP"] - alike
         count = len(differences)
         half = float("nan")
         if variant != reference and count > 1:
@@ -152,10 +145,12 @@ def drawn_archs(log: "pd.DataFrame") -> list[list[Arch]]:
     return [[Arch.parse(name) for name in text.split("+")] for text in log["arch"]]
 
 
-def thirds(values: "pd.Series") -> "pd.Series":
-    """ "small", "middle" or "large": which third of the sorted values each one is in."""
-    rank = values.rank(method="first") - 1
-    return (rank * len(GROUPS) // len(values)).astype(int).map(dict(enumerate(GROUPS)))
+def _groups(table: "pd.DataFrame") -> dict[str, "pd.DataFrame"]:
+    """Thirds of the sub-networks by operations, and the two corners."""
+    ordered = table.sort_values("gflops", kind="stable")
+    third = np.arange(len(ordered)) * len(GROUPS) // len(ordered)
+    groups = {name: ordered[third == i] for i, name in enumerate(GROUPS)}
+    return {**groups, "smallest": ordered.head(1), "largest": ordered.tail(1)}
 
 
 def _costs(config: "ModelConfig", space: SearchSpace) -> dict[Arch, float]:

@@ -1,255 +1,194 @@
-"""Searching with a fraction of the exact grid's cost, and how close that comes.
+"""Searching with a fraction of the exact grid's cost: AP and latency as objectives, the encoder triple as the unit paid for.
 
-Optuna's samplers choose points of the five knobs with accuracy and cost as objectives. Evaluating one point computes the
-encoder of its triple, after which the siblings (all depths and query counts) are nearly free: so a step pays for a whole
-unit and the sampler is told about all siblings. `budgeted_curves` replays a finished table and needs no network.
+A sampler proposes points of the five knobs. Evaluating one computes the encoder of its triple, after which the siblings
+(all depths and query counts) are nearly free: so a step pays for a whole unit, and the sampler is told about the siblings.
+Latency needs no evaluation: a `LatencyModel` fitted to few measured sub-networks gives it for all points beforehand.
 """
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rfdetr.arch import SearchSpace
 from rfdetr.errors import UserError
-from rfdetr.search import guided
-from rfdetr.search.cost import TRIPLE
-from rfdetr.search.grid import KNOBS
-from rfdetr.search.pareto import front_mask, hypervolume, reference_point
+from rfdetr.search import guided, samplers
+from rfdetr.search.cost import TRIPLE, unit_flops
+from rfdetr.search.grid import KNOBS, GridEvaluator, Triple, keep_unit, kept_unit, units
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rfdetr.data.dataset import DetectionDataset
+    from rfdetr.model.detector import RFDETR
+
 SAMPLERS = ("random", "tpe", "nsga2", "guided")
 """random, tpe and nsga2 are Optuna's; "guided" is a regression on the knobs that picks the best expected gain per cost."""
 _STALLED = 25  # repeated proposals in a row after which a sampler's step is drawn at random instead
-_TOLD = 4  # siblings reported to a sampler per unit
-
-Triple = tuple[int, int, int]
 
 
-def budgeted_curves(
-    exact: "pd.DataFrame",
-    unit_cost: "Mapping[Triple, float] | pd.Series",
-    *,
-    samplers: Iterable[str] = SAMPLERS,
-    seeds: Iterable[int] = range(5),
-    budget: float = 0.25,
-    accuracy: str = "AP",
-    cost: str = "latency_ms",
-    log_cost: bool = False,
-    siblings: bool = True,
-) -> "pd.DataFrame":
-    """Hypervolume of what a budgeted search has seen, against spent cost, replaying an exact table.
+class Problem:
+    """The points of a search, what each costs, and what is known about their accuracy so far.
 
-    exact      one row per point: the five effective knobs, `accuracy`, `cost` (known to the search for every point it
-               has evaluated; latencies may come from a latency model)
-    unit_cost  (resolution, patch_size, windows) -> cost of evaluating the unit with shared prefixes (seconds or GFLOPs)
-    budget     stop after this part of the cost of the exact search (the sum of `unit_cost`)
-    log_cost   hypervolume over log(cost), which gives small networks as much room as large ones
-    siblings   False: the sampler pays the same but learns only the one point that it asked for
-
-    Columns: sampler, seed, step, spent (part of the exact cost), hypervolume (part of the exact front's, reference:
-    accuracy 0 and the dearest point's cost), evaluated (points seen), units. One row per new unit.
+    knobs [N, 5] int; cost [N] (latency in ms, known for all); accuracy [N], NaN until evaluated
+    members     encoder triple -> its rows;   unit_cost: encoder triple -> part of the exact search's cost, sums to 1
+    reference   (worst accuracy, worst cost) of hypervolumes
     """
-    import pandas as pd
-
-    missing = [name for name in (*KNOBS, accuracy, cost) if name not in exact]
-    if missing:
-        raise UserError(f"the exact table has no column {', '.join(missing)}")
-    points = exact.drop_duplicates(list(KNOBS)).dropna(subset=[accuracy, cost]).reset_index(drop=True)
-    items: Any = unit_cost.items()
-    costs: dict[Triple, float] = {(int(r), int(p), int(w)): float(c) for (r, p, w), c in items}
-    problem = _Problem(points, costs, accuracy, cost, log_cost)
-    rows = [
-        {"sampler": sampler, "seed": seed, **row}
-        for sampler in samplers
-        for seed in seeds
-        for row in _replay(problem, sampler, seed, budget, siblings)
-    ]
-    return pd.DataFrame(rows)
-
-
-def reached(curves: "pd.DataFrame", target: float = 0.99, budget: float = 0.05) -> "pd.DataFrame":
-    """Per sampler, over seeds: hypervolume at `budget` (median, lowest, highest) and median cost of reaching `target`.
-
-    cost_to_target is infinite where at least half of the seeds do not reach it.
-    """
-    import pandas as pd
-
-    rows = []
-    for sampler, runs in curves.groupby("sampler", sort=False):
-        at_budget, needed = [], []
-        for _, run in runs.groupby("seed"):
-            inside = run.loc[run["spent"] <= budget, "hypervolume"]
-            at_budget.append(float(inside.iloc[-1]) if len(inside) else 0.0)
-            good = run.loc[run["hypervolume"] >= target, "spent"]
-            needed.append(float(good.iloc[0]) if len(good) else float("inf"))
-        rows.append(
-            {
-                "sampler": sampler,
-                "seeds": len(needed),
-                "hypervolume": float(np.median(at_budget)),
-                "lowest": min(at_budget),
-                "highest": max(at_budget),
-                "cost_to_target": float(np.median(needed)),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-class _Problem:
-    """A finished table, arranged for replaying."""
 
     def __init__(
-        self, points: "pd.DataFrame", costs: dict[Triple, float], accuracy: str, cost: str, log_cost: bool
+        self,
+        points: "pd.DataFrame",
+        unit_cost: "Mapping[Triple, float] | pd.Series",
+        cost: str = "latency_ms",
     ) -> None:
+        missing = [name for name in (*KNOBS, cost) if name not in points]
+        if missing:
+            raise UserError(f"the table of points has no column {', '.join(missing)}")
+        points = points.drop_duplicates(list(KNOBS)).dropna(subset=[cost])
         self.knobs = points[list(KNOBS)].to_numpy(dtype=int)
-        self.accuracy = points[accuracy].to_numpy(dtype=float)
         self.cost = points[cost].to_numpy(dtype=float)
-        if log_cost:
-            self.cost = np.log(self.cost)
-        self.row = {tuple(k): i for i, k in enumerate(self.knobs.tolist())}
+        self.accuracy = np.full(len(points), np.nan)
         self.members: dict[Triple, list[int]] = {}
-        for i, key in enumerate(map(tuple, points[TRIPLE].to_numpy(dtype=int).tolist())):
-            self.members.setdefault(key, []).append(i)
-        unknown = [triple for triple in self.members if triple not in costs]
+        for row, (resolution, patch, windows) in enumerate(self.knobs[:, :3].tolist()):
+            self.members.setdefault((resolution, patch, windows), []).append(row)
+        items: Any = unit_cost.items()
+        given: dict[Triple, float] = {(int(r), int(p), int(w)): float(c) for (r, p, w), c in items}
+        unknown = [triple for triple in self.members if triple not in given]
         if unknown:
             raise UserError(f"unit_cost has no entry for the encoder {unknown[0]}; give one for every unit")
-        self.unit_cost = {triple: costs[triple] for triple in self.members}
-        self.total = sum(self.unit_cost.values())
-        self.reference = reference_point(self.accuracy, self.cost)
-        self.volume = hypervolume(self.accuracy, self.cost, self.reference)
-        # Choices of the knobs. A resolution is an index, because the effective ones depend on patch size and windows.
-        self.heads: dict[tuple[int, int], list[int]] = {}
-        for resolution, patch, windows in sorted(self.members):
-            self.heads.setdefault((patch, windows), []).append(resolution)
-        self.steps = max(map(len, self.heads.values()))
+        total = sum(given[triple] for triple in self.members)
+        self.unit_cost = {triple: given[triple] / total for triple in self.members}
+        self.reference = (0.0, float(self.cost.max()))
 
     def triple(self, row: int) -> Triple:
+        """The encoder triple of a row."""
         resolution, patch, windows = self.knobs[row, :3].tolist()
         return resolution, patch, windows
 
+    @property
+    def known(self) -> np.ndarray:
+        """[N] bool: which points have been evaluated."""
+        return ~np.isnan(self.accuracy)
 
-def _replay(
-    problem: _Problem, sampler: str, seed: int, budget: float, siblings: bool
-) -> Iterator[dict[str, Any]]:
-    proposals = _proposals(problem, sampler, seed, siblings)
+
+@dataclass(frozen=True)
+class Step:
+    """One unit paid for: its encoder triple, the rows learned, and the part of the exact search's cost spent so far."""
+
+    triple: Triple
+    rows: list[int]
+    spent: float
+
+
+def run(
+    problem: Problem,
+    evaluate: Callable[[Triple, list[int]], np.ndarray],
+    sampler: str = "guided",
+    seed: int = 0,
+    budget: float = 0.05,
+    siblings: bool = True,
+) -> Iterator[Step]:
+    """Spend `budget` (part of the exact search's cost) on units that `sampler` proposes; fills `problem.accuracy`.
+
+    evaluate   (triple, rows of the problem) -> accuracy of each row
+    siblings   False: the unit costs the same, but only the one proposed point is learned
+
+    Ends when the next unit would exceed the budget or none is left. Raises UserError for an unknown sampler.
+    """
+    if sampler not in SAMPLERS:
+        raise UserError(f"unknown sampler {sampler!r}: use one of {', '.join(SAMPLERS)}")
+    proposals = (
+        guided.proposals(problem, seed, budget)
+        if sampler == "guided"
+        else samplers.proposals(problem, sampler, seed)
+    )
     rng = np.random.default_rng(seed)
-    seen = np.zeros(len(problem.accuracy), dtype=bool)
-    units: set[Triple] = set()
+    done: set[Triple] = set()
     spent, repeats = 0.0, 0
-    tell: Callable[[list[int]], None] | None = None
-    while len(units) < len(problem.members):
+    while len(done) < len(problem.members):
         row, tell = next(proposals)
         if repeats > _STALLED:
-            row = int(rng.choice([members[0] for t, members in problem.members.items() if t not in units]))
+            row = int(rng.choice([members[0] for t, members in problem.members.items() if t not in done]))
         triple = problem.triple(row)
-        new = triple not in units
-        known = problem.members[triple] if siblings else [row]
-        tell(known if new else [row])
-        if not new:
+        if triple in done:
             repeats += 1
-            seen[known] = True
+            if np.isnan(problem.accuracy[row]):
+                problem.accuracy[row] = evaluate(triple, [row])[0]
+            tell([row])
             continue
         repeats = 0
-        spent += problem.unit_cost[triple] / problem.total
-        if spent > budget + 1e-12:
+        if spent + problem.unit_cost[triple] > budget + 1e-12:
             return
-        units.add(triple)
-        seen[known] = True
-        volume = hypervolume(problem.accuracy[seen], problem.cost[seen], problem.reference)
-        yield {
-            "step": len(units),
-            "spent": spent,
-            "hypervolume": volume / problem.volume,
-            "evaluated": int(seen.sum()),
-            "units": len(units),
-        }
+        spent += problem.unit_cost[triple]
+        done.add(triple)
+        rows = problem.members[triple] if siblings else [row]
+        problem.accuracy[rows] = evaluate(triple, rows)
+        tell(rows)
+        yield Step(triple, rows, spent)
 
 
-def _proposals(
-    problem: _Problem, sampler: str, seed: int, siblings: bool
-) -> Iterator[tuple[int, Callable[[list[int]], None]]]:
-    """Endless (row to evaluate, function that takes the rows that were evaluated)."""
-    if sampler == "guided":
-        return guided.proposals(problem, seed)
-    return _optuna(problem, sampler, seed)
+def budgeted_search(
+    model: "RFDETR",
+    dataset: "DetectionDataset",
+    space: SearchSpace,
+    latency: Callable[["pd.DataFrame"], np.ndarray],
+    *,
+    sampler: str = "guided",
+    budget: float = 0.05,
+    seed: int = 0,
+    accuracy: str = "AP",
+    folder: str | Path | None = None,
+    progress: Callable[[float, int], None] | None = None,
+    **options: Any,
+) -> "pd.DataFrame":
+    """Search a supernet for `budget` times the cost of `grid.evaluate_grid` on the same space and data.
 
+    latency    table with the five knobs -> ms, for example `LatencyModel.fit(measured).predict`
+    budget     part of the exact search's floating-point operations with shared prefixes (0.05: a twentieth)
+    folder     finished units are kept here and found again, as by `evaluate_grid`; a stopped search goes on
+    progress   called after every unit with (part of the exact cost spent, units done)
+    options    of `GridEvaluator` (batch_size, dtype, masks, categories)
 
-def _optuna(problem: _Problem, name: str, seed: int) -> Iterator[tuple[int, Callable[[list[int]], None]]]:
-    import optuna
-    from optuna.distributions import CategoricalDistribution, IntDistribution
+    Returns the evaluated points: the five knobs, the COCO numbers, latency_ms, and `step`, the unit that paid for them.
+    `attrs` has "spent", "units" and "points" (of the whole space).
+    """
+    import pandas as pd
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    makers: dict[str, Callable[[], Any]] = {
-        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-        "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=3),
-        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=8),
-    }
-    if name not in makers:
-        raise UserError(f"unknown sampler {name!r}: use one of {', '.join(SAMPLERS)}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "multivariate is experimental"
-        study = optuna.create_study(directions=["maximize", "minimize"], sampler=makers[name]())
-    patches, windows = (sorted({key[i] for key in problem.heads}) for i in (0, 1))
-    depths, queries = (sorted(set(problem.knobs[:, i].tolist())) for i in (3, 4))
-    space: dict[str, Any] = {
-        "step": IntDistribution(0, problem.steps - 1),
-        "patch": IntDistribution(0, len(patches) - 1),
-        "windows": CategoricalDistribution(windows),
-        "depth": IntDistribution(0, len(depths) - 1),
-        "queries": IntDistribution(0, len(queries) - 1),
-    }
+    if not 0 < budget <= 1:
+        raise UserError(f"budget is a part of the exact search's cost, above 0 and at most 1, not {budget}")
+    model.config.check(space.largest)
+    evaluator = GridEvaluator(model, dataset, **options)
+    keep = None if folder is None else Path(folder) / evaluator.key
+    work = units(space)
+    points = pd.DataFrame([arch.to_dict() for arch in space.distinct()])
+    points["latency_ms"] = latency(points)
+    costs = unit_flops(model, space).groupby(TRIPLE)["shared_gflops"].sum()
+    problem = Problem(points, costs)
+    found: dict[int, dict[str, float]] = {}
+    rows_of = {tuple(knobs): row for row, knobs in enumerate(problem.knobs.tolist())}
 
-    def parameters(row: int) -> dict[str, Any]:
-        resolution, patch, window, depth, query = problem.knobs[row].tolist()
-        available = problem.heads[patch, window]
-        at = available.index(resolution) / max(1, len(available) - 1)
-        return {
-            "step": round(at * (problem.steps - 1)),
-            "patch": patches.index(patch),
-            "windows": window,
-            "depth": depths.index(depth),
-            "queries": queries.index(query),
-        }
+    def evaluate(triple: Triple, rows: list[int]) -> np.ndarray:
+        pairs = work[triple]
+        result = kept_unit(keep, triple, pairs) or keep_unit(keep, triple, evaluator.unit(triple, pairs))
+        for pair, numbers in zip(result["pairs"], result["rows"], strict=True):
+            found[rows_of[(*triple, *pair)]] = numbers
+        return np.array([found[row][accuracy] for row in rows])
 
-    while True:
-        trial = study.ask(space)
-        asked = trial.params
-        patch, window = patches[asked["patch"]], asked["windows"]
-        available = problem.heads.get((patch, window))
-        if available is None:
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            continue
-        at = asked["step"] / max(1, problem.steps - 1)
-        triple = (available[round(at * (len(available) - 1))], patch, window)
-        members = problem.members[triple]
-        # Query counts are limited by the tokens and points may be missing: the nearest sibling stands for the point.
-        wanted = np.array([depths[asked["depth"]], queries[asked["queries"]]])
-        distance = np.abs(problem.knobs[members][:, 3:] - wanted) / (1 + wanted)
-        row = members[int(distance.sum(axis=1).argmin())]
-
-        def tell(rows: list[int], trial: Any = trial, row: int = row) -> None:
-            study.tell(trial, [problem.accuracy[row], problem.cost[row]])
-            for other in _representatives(problem, rows, row):
-                study.add_trial(
-                    optuna.trial.create_trial(
-                        params=parameters(other),
-                        distributions=space,
-                        values=[problem.accuracy[other], problem.cost[other]],
-                    )
-                )
-
-        yield row, tell
-
-
-def _representatives(problem: _Problem, rows: list[int], asked: int) -> list[int]:
-    """The siblings worth telling a sampler: those on the unit's own front."""
-    rows = [row for row in rows if row != asked]
-    if not rows:
-        return []
-    mask = front_mask(problem.accuracy[rows], problem.cost[rows])
-    best = sorted((row for row, kept in zip(rows, mask, strict=True) if kept), key=lambda r: problem.cost[r])
-    # A few, spread over the costs: samplers slow down with the square of what they were told.
-    return [best[i] for i in np.unique(np.linspace(0, len(best) - 1, _TOLD).round().astype(int))]
+    frames, spent = [], 0.0
+    for number, step in enumerate(run(problem, evaluate, sampler, seed, budget), start=1):
+        spent = step.spent
+        frames.append(
+            points.iloc[step.rows]
+            .join(pd.DataFrame([found[row] for row in step.rows], index=step.rows))
+            .assign(step=number)
+        )
+        if progress is not None:
+            progress(spent, number)
+    if not frames:
+        cheapest = min(problem.unit_cost.values())
+        raise UserError(f"a budget of {budget:.2%} pays for no unit; the cheapest needs {cheapest:.2%}")
+    table = pd.concat(frames, ignore_index=True)
+    table.attrs = {"spent": spent, "units": len(frames), "points": len(points)}
+    return table

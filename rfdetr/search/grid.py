@@ -174,7 +174,7 @@ def evaluate_grid(
         try:
             for done, (triple, pairs) in enumerate(work.items()):
                 report(done)
-                results[triple] = _kept(keep, triple, pairs) or _keep(
+                results[triple] = kept_unit(keep, triple, pairs) or keep_unit(
                     keep, triple, evaluator.unit(triple, pairs)
                 )
             report(len(work))
@@ -235,7 +235,7 @@ def unit_name(triple: Triple) -> str:
     return "r{}-p{}-w{}".format(*triple)
 
 
-def _kept(folder: Path | None, triple: Triple, pairs: list[Pair]) -> dict[str, Any] | None:
+def kept_unit(folder: Path | None, triple: Triple, pairs: list[Pair]) -> dict[str, Any] | None:
     """An earlier result of this unit if it has all the pairs, else None."""
     if folder is None:
         return None
@@ -248,7 +248,8 @@ def _kept(folder: Path | None, triple: Triple, pairs: list[Pair]) -> dict[str, A
     return found if {tuple(p) for p in found["pairs"]} >= set(pairs) else None
 
 
-def _keep(folder: Path | None, triple: Triple, result: dict[str, Any]) -> dict[str, Any]:
+def keep_unit(folder: Path | None, triple: Triple, result: dict[str, Any]) -> dict[str, Any]:
+    """Write a unit's result into the folder, if there is one, and return it."""
     if folder is not None:
         write_json(folder / f"{unit_name(triple)}.json", result)
     return result

@@ -1,43 +1,51 @@
 """A budgeted search that fits accuracy and cost on the knobs and takes what promises most per cost."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rfdetr.search.pareto import front_mask, hypervolume
 
+if TYPE_CHECKING:
+    from rfdetr.search.budget import Problem
 
-def proposals(problem: Any, seed: int) -> Iterator[tuple[int, Callable[[list[int]], None]]]:
-    """Fit accuracy and log cost on the knobs, then take the unit with the largest expected hypervolume gain per cost.
 
-    Accuracy has a mean and a spread (a Gaussian process on unit and decoder coordinates); the gain of a unit is summed
-    over the mean and a somewhat optimistic reading. Starts with three units of different cost.
+def proposals(
+    problem: "Problem", seed: int, budget: float
+) -> Iterator[tuple[int, Callable[[list[int]], None]]]:
+    """Fit accuracy on the knobs, then take the unit with the largest expected hypervolume gain per cost.
+
+    Accuracy has a mean and a spread (a Gaussian process on unit and decoder coordinates); the gain of a unit is averaged
+    over the mean and a somewhat optimistic reading. Cost is known for all points. Starts with three units of different cost
+    that together take at most a fifth of `budget`, so that a small budget is not eaten at once.
     """
     rng = np.random.default_rng(seed)
     triples = sorted(problem.members, key=lambda t: problem.unit_cost[t])
-    # Three from the cheaper half, where the front bends: the dearest units would eat a small budget at once.
-    part = max(1, len(triples) // 6)
-    start = [triples[min(len(triples) - 1, int(rng.integers(i * part, (i + 1) * part)))] for i in range(3)]
+    affordable = [t for t in triples if problem.unit_cost[t] <= budget / 15] or triples[:1]
+    part = max(1, len(affordable) // 3)
+    start = [
+        affordable[min(len(affordable) - 1, int(rng.integers(i * part, (i + 1) * part)))] for i in range(3)
+    ]
     inputs = _coordinates(problem.knobs)
-    known = np.zeros(len(inputs), dtype=bool)
     done: set[tuple[int, int, int]] = set()
 
     def tell(rows: list[int]) -> None:
-        known[rows] = True
         done.add(problem.triple(rows[0]))
 
     for triple in dict.fromkeys(start):
         yield problem.members[triple][-1], tell
+    low, high = problem.reference
     while True:
-        left = [t for t in triples if t not in done]
+        spent = sum(problem.unit_cost[t] for t in done)
+        left = [t for t in triples if t not in done and spent + problem.unit_cost[t] <= budget]
         if not left:
-            yield problem.members[triples[int(rng.integers(len(triples)))]][-1], tell
+            rest = [t for t in triples if t not in done] or triples
+            yield problem.members[rest[0]][-1], tell
             continue
-        accuracy, spread = _predict(inputs, problem.accuracy, known, rng)
-        cost, _ = _predict(inputs, problem.cost, known, rng)
-        low, high = problem.reference
-        best_known = np.flatnonzero(known)[front_mask(problem.accuracy[known], problem.cost[known])]
+        accuracy, spread = _predict(inputs, problem.accuracy, problem.known, rng)
+        known = np.flatnonzero(problem.known)
+        best_known = known[front_mask(problem.accuracy[known], problem.cost[known])]
         have_accuracy, have_cost = problem.accuracy[best_known], problem.cost[best_known]
         base = hypervolume(have_accuracy, have_cost, (low, high))
         gains = []
@@ -46,15 +54,17 @@ def proposals(problem: Any, seed: int) -> Iterator[tuple[int, Callable[[list[int
             gain = 0.0
             for optimism in (0.0, 0.5):
                 hoped = np.r_[have_accuracy, np.clip(accuracy[rows] + optimism * spread[rows], 0, 1)]
-                gain += hypervolume(hoped, np.r_[have_cost, cost[rows]], (low, high)) - base
+                gain += hypervolume(hoped, np.r_[have_cost, problem.cost[rows]], (low, high)) - base
             gains.append(gain / problem.unit_cost[triple])
         best = left[int(np.argmax(np.array(gains) * (1 + 1e-9 * rng.random(len(gains)))))]
         yield problem.members[best][-1], tell
 
 
 def _coordinates(knobs: np.ndarray) -> np.ndarray:
+    """Standardised knobs and the side of the token grid, on which accuracy depends more than on either of its factors."""
     resolution, patch, windows, depth, queries = knobs.T.astype(float)
-    columns = [np.log2(resolution), np.log2(patch), np.log2(windows), np.sqrt(depth), np.log2(queries)]
+    side = np.log2(resolution / patch)
+    columns = [np.log2(resolution), side, np.log2(windows), np.sqrt(depth), np.log2(queries)]
     inputs = np.stack(columns, axis=1)
     return (inputs - inputs.mean(axis=0)) / np.maximum(inputs.std(axis=0), 1e-9)
 

@@ -146,25 +146,32 @@ def errors(predicted: np.ndarray, actual: np.ndarray) -> dict[str, float]:
     }
 
 
-def measurement_plan(space: SearchSpace, fraction: float = 0.1, seed: int = 0) -> list[Arch]:
-    """Different sub-networks to measure: at most `fraction` of the space's points, spread over all encoder triples.
+def measurement_plan(space: SearchSpace, count: int, seed: int = 0) -> list[Arch]:
+    """`count` different sub-networks to measure (all, if there are fewer), in random order.
 
-    Every triple gives its deepest sub-network with most queries, as far as the budget goes, then the rest is drawn at
-    random. Order: random, so that a measurement that is stopped early is still spread out.
+    Exporting a graph is what takes long, and all depths of one encoder triple and query count are cut out of one. So
+    every triple gets one query count, drawn at random, and of that the deepest, the shallowest, then random depths; further
+    counts only where these are used up. With fewer than two sub-networks per triple, triples spread evenly over the sorted
+    numbers of tokens are taken.
     """
-    budget = int(fraction * len(space))
     rng = np.random.default_rng(seed)
-    every = space.distinct()
-    if budget >= len(every):
-        return every
-    deepest: dict[tuple[int, int, int], Arch] = {}
-    for arch in every:
-        deepest[arch.encoder] = max(
-            arch, deepest.get(arch.encoder, arch), key=lambda a: (a.decoder_layers, a.queries)
-        )
-    first = [list(deepest.values())[i] for i in rng.permutation(len(deepest))][: max(1, budget // 2)]
-    rest = [every[i] for i in rng.permutation(len(every)) if every[i] not in set(first)]
-    plan = [*first, *rest[: max(0, budget - len(first))]]
+    members: dict[tuple[int, int, int], dict[int, list[int]]] = {}
+    for arch in space.distinct():
+        members.setdefault(arch.encoder, {}).setdefault(arch.queries, []).append(arch.decoder_layers)
+    triples = sorted(members, key=lambda t: ((t[0] / t[1]) ** 2, t[0], t[2]))
+    wanted = min(len(triples), max(1, count // 2))
+    queues = []
+    for i in np.unique(np.linspace(0, len(triples) - 1, wanted).round().astype(int)):
+        queue = []
+        counts = list(members[triples[i]])
+        for j in rng.permutation(len(counts)):
+            depths = sorted(members[triples[i]][counts[j]])
+            middle = [depths[k] for k in 1 + rng.permutation(max(0, len(depths) - 2))]
+            for depth in dict.fromkeys((depths[-1], depths[0], *middle)):
+                queue.append(Arch(*triples[i], depth, counts[j]))
+        queues.append(queue)
+    turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
+    plan = turns[:count]
     return [plan[i] for i in rng.permutation(len(plan))]
 
 

@@ -1,0 +1,132 @@
+"""The printed grid in miniature: all 6,468 sub-networks of one supernet, evaluated exactly, and latencies of a tenth.
+
+Source: Section 3, Figure 1 and Appendix A of the paper. Chapter 05 shows the kept result and evaluates a part of it again.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rfdetr.arch import Arch, SearchSpace
+from rfdetr.experiments import kept, supernet
+from rfdetr.experiments.profiles import get_profile
+from rfdetr.experiments.store import Store
+from rfdetr.search import cost, grid
+from rfdetr.search.latency_model import LatencyModel, measurement_plan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rfdetr.model.detector import RFDETR
+
+PROFILE = "full"
+HELD_OUT = 120  # sub-networks timed only to test the latency model
+THREADS = 1  # of the timings
+
+
+def make(folder: Path, seed: int, store: Store, origin: dict[str, Any]) -> None:
+    """Train (or load), evaluate the whole grid, time a sample, and keep everything in `folder`."""
+    profile = get_profile(PROFILE)
+    recipe = profile.recipe
+    trained = supernet.train_supernet(profile, seed, store)
+    # From here on with the weights as they are shipped, so that a reader's evaluation gives the same numbers.
+    weights = trained.folder / "network.safetensors"
+    if not weights.exists():
+        kept.write_network(trained.model, weights)
+    model = kept.read_network(weights)
+    work = store.root / f"full-search-{grid.fingerprint(model)}"
+    data = supernet.data(profile, "val")
+    points = grid.evaluate_grid(
+        model, data, recipe.search, folder=work / "evaluated", gflops=True, progress=True
+    )
+    timed = time_sample(model, recipe.search, recipe.measured, HELD_OUT, work / "onnx", seed)
+    table = points.drop(columns=["nominal_resolution", "nominal_queries"]).drop_duplicates(list(grid.KNOBS))
+    units = cost.unit_flops(model, recipe.search).groupby(cost.TRIPLE)["shared_gflops"].sum().reset_index()
+    kept.keep(
+        folder,
+        {"table": table, "latency": timed, "units": units, "training": _training(trained.log)},
+        origin,
+        model,
+        seconds=points.attrs["seconds"],
+        training_seconds=float(trained.log["seconds"].sum()),
+        images=len(data),
+        dataset=data.fingerprint,
+        environment=timed.attrs["environment"],
+    )
+
+
+def time_sample(
+    model: "RFDETR", space: SearchSpace, measured: int, held_out: int, folder: Path, seed: int
+) -> "pd.DataFrame":
+    """Latency of `measured` sub-networks for fitting and of `held_out` others for testing the fit.
+
+    The columns of `measure_latency` and `held_out` (bool).
+    """
+    from rfdetr.benchmark.latency import measure_latency
+
+    archs = measurement_plan(space, measured, seed)
+    test = held_out_archs(space, archs, held_out, seed)
+    timed = measure_latency(model, [*archs, *test], threads=THREADS, cache_dir=folder, progress=True)
+    chosen = {arch.id for arch in test}
+    about = timed.attrs
+    timed = timed.assign(held_out=[name in chosen for name in timed["arch"]])
+    timed.attrs = about
+    return timed
+
+
+def held_out_archs(space: SearchSpace, taken: list[Arch], count: int, seed: int) -> list[Arch]:
+    """`count` sub-networks whose (encoder, queries) is not among `taken`; three depths of each, all at random."""
+    rng = np.random.default_rng((seed, 1))
+    have = {(arch.encoder, arch.queries) for arch in taken}
+    groups: dict[Any, list[Arch]] = {}
+    for arch in space.distinct():
+        if (arch.encoder, arch.queries) not in have:
+            groups.setdefault((arch.encoder, arch.queries), []).append(arch)
+    names = list(groups)
+    found = [
+        groups[names[i]][j]
+        for i in rng.permutation(len(names))
+        for j in rng.permutation(len(groups[names[i]]))[:3]
+    ]
+    return found[:count]
+
+
+def with_latency(table: "pd.DataFrame", timed: "pd.DataFrame") -> "tuple[pd.DataFrame, LatencyModel]":
+    """The table with `latency_ms` (measured, or NaN) and `predicted_ms`, and the model fitted to rows not held out."""
+    model = LatencyModel.fit(timed[~timed["held_out"]])
+    found = table.merge(timed[[*grid.KNOBS, "latency_ms", "held_out"]], on=list(grid.KNOBS), how="left")
+    return found.assign(predicted_ms=model.predict(found)), model
+
+
+def held_out_report(model: LatencyModel, timed: "pd.DataFrame") -> dict[str, Any]:
+    """Errors of the latency model on the held-out sub-networks (`LatencyModel.report`)."""
+    return model.report(timed[timed["held_out"]])
+
+
+def recomputed(
+    model: "RFDETR", table: "pd.DataFrame", space: SearchSpace, count: int, seed: int = 0
+) -> "pd.DataFrame":
+    """Evaluate `count` encoder triples again and hold them against a table: one row per sub-network, AP and kept AP."""
+    import pandas as pd
+
+    work = grid.units(space)
+    triples = list(work)
+    rng = np.random.default_rng(seed)
+    chosen = sorted(triples[i] for i in rng.permutation(len(triples))[:count])
+    evaluator = grid.GridEvaluator(model, supernet.data(get_profile(PROFILE), "val"))
+    rows = []
+    for triple in chosen:
+        result = evaluator.unit(triple, work[triple])
+        for pair, numbers in zip(result["pairs"], result["rows"], strict=True):
+            rows.append(dict(zip(grid.KNOBS, (*triple, *pair), strict=True)) | {"AP": numbers["AP"]})
+    kept_ap = table[[*grid.KNOBS, "AP"]].rename(columns={"AP": "kept_AP"})
+    return pd.DataFrame(rows).merge(kept_ap, on=list(grid.KNOBS), how="left")
+
+
+def _training(log: "pd.DataFrame", every: int = 20) -> "pd.DataFrame":
+    """Means of the losses over every `every` steps: enough to see how it went."""
+    columns = [
+        c for c in log.columns if c.startswith("loss_") or c in ("step", "total", "seconds", "grad_norm")
+    ]
+    return log[columns].groupby((log["step"] - 1) // every).mean().reset_index(drop=True)
