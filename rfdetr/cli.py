@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rfdetr import cli_data, cli_measure
+from rfdetr import cli_data, cli_measure, cli_results
 from rfdetr.arch import Arch, ArchError, SearchSpace
 from rfdetr.cli_common import Data, Knobs, Weights, chosen_arch, with_knobs
 from rfdetr.errors import UserError
@@ -31,7 +31,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of checkpoint, log and evaluations.")] = Path(
         "runs/train"
     ),
-    profile: Annotated[str, typer.Option(help="Sizes and recipe to start from: smoke, cpu, gpu.")] = "cpu",
+    profile: Annotated[
+        str, typer.Option(help="Sizes and recipe to start from: smoke, cpu, full, gpu.")
+    ] = "cpu",
     preset: Annotated[
         str | None, typer.Option(help="Network of a published configuration, e.g. nano.")
     ] = None,
@@ -159,6 +161,8 @@ def evaluate(
 
 
 app.command()(cli_measure.search)
+app.command()(cli_results.select)
+app.command()(cli_results.results)
 app.command()(cli_measure.benchmark)
 app.command()(cli_measure.t4)
 
@@ -215,7 +219,7 @@ def predict(
 
 @app.command()
 def book(
-    profile: Annotated[str, typer.Option(help="smoke, cpu, gpu or t4.")] = "cpu",
+    profile: Annotated[str, typer.Option(help="smoke, cpu, full, gpu or t4.")] = "cpu",
     chapter: Annotated[list[str] | None, typer.Option(help="Only these chapters, e.g. 05_search.")] = None,
     parameter: Annotated[
         list[str] | None, typer.Option("--parameter", "-p", help="name=value, for the chapters named.")

@@ -1,7 +1,7 @@
 """`python -m rfdetr search`, `benchmark` and `t4`: accuracies and latencies of sub-networks."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,18 +38,28 @@ def search(
         str, typer.Option(help="SQLite or PostgreSQL URL, or the path of a journal file.")
     ] = "",
     dry_run: Annotated[bool, typer.Option(help="Estimate the cost and stop.")] = False,
+    budget: Annotated[
+        float | None, typer.Option(help="Spend this part of the exact search's cost, e.g. 0.05.")
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="With --budget: random, tpe, nsga2 or guided.")] = "guided",
 ) -> None:
     """Evaluate a grid of sub-networks, measure latencies, print the Pareto front.
+
+    With --budget only the sub-networks that a sampler proposes are evaluated, until that part of the cost is spent.
 
     With --worker only the accuracies are computed (accuracy.csv), by as many workers as are started with the same
     --storage; each may join, leave or be killed at any time.
     """
     from rfdetr.data.registry import load_dataset
+    from rfdetr.errors import UserError
     from rfdetr.experiments.profiles import get_profile
     from rfdetr.experiments.store import provenance
     from rfdetr.search.grid import KNOBS
     from rfdetr.search.run import search as run
+    from rfdetr.search.run import search_within
 
+    if budget is not None and (worker or dry_run):
+        raise UserError("--budget is a search of its own: leave out --worker and --dry-run")
     model, dataset = open_network(weights), load_dataset(data, split)
     base = get_profile(profile).recipe.search
     depths = tuple(d for d in base.decoder_layers if d <= model.config.decoder_layers)
@@ -67,17 +77,22 @@ def search(
     if worker:
         _work(model, dataset, space, storage or f"sqlite:///{out / 'search.db'}", out)
         return
-    result = run(
-        model,
-        dataset,
-        space,
-        out,
-        measured=measured,
-        threads=threads,
-        seed=seed,
-        origin=provenance(profile, seed),
-    )
-    columns = [*KNOBS, "AP", "AP50", "gflops", "latency_ms"]
+    given: dict[str, Any] = {
+        "measured": measured,
+        "threads": threads,
+        "seed": seed,
+        "origin": provenance(profile, seed),
+    }
+    if budget is None:
+        result = run(model, dataset, space, out, **given)
+    else:
+        result = search_within(budget, model, dataset, space, out, sampler=sampler, **given)
+    columns = [
+        *KNOBS,
+        "AP",
+        "AP50",
+        *(c for c in ("gflops", "predicted_ms", "latency_ms") if c in result.front),
+    ]
     print(result.front[columns].to_string(index=False, float_format=lambda v: f"{v:.3f}"))
     print(f"{len(result.table)} sub-networks: {result.path}")
 

@@ -163,12 +163,13 @@ def measurement_plan(space: SearchSpace, count: int, seed: int = 0) -> list[Arch
     queues = []
     for i in np.unique(np.linspace(0, len(triples) - 1, wanted).round().astype(int)):
         queue = []
-        counts = list(members[triples[i]])
+        triple = triples[i]
+        counts = list(members[triple])
         for j in rng.permutation(len(counts)):
-            depths = sorted(members[triples[i]][counts[j]])
+            depths = sorted(members[triple][counts[j]])
             middle = [depths[k] for k in 1 + rng.permutation(max(0, len(depths) - 2))]
             for depth in dict.fromkeys((depths[-1], depths[0], *middle)):
-                queue.append(Arch(*triples[i], depth, counts[j]))
+                queue.append(Arch(triple[0], triple[1], triple[2], depth, counts[j]))
         queues.append(queue)
     turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
     plan = turns[:count]

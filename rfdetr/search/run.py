@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """table: one row per distinct sub-network. front: the measured rows that no other measured row beats."""
+    """table: one row per evaluated sub-network. front: the rows that no other beats, by measured latency (exact search) or
+    by predicted latency (within a budget).
+    """
 
     table: "pd.DataFrame"
     front: "pd.DataFrame"
@@ -65,19 +67,82 @@ def search(
     )
     table = table.merge(timed[[*KNOBS, "latency_ms"]], on=list(KNOBS), how="left")
     best = front(table.dropna(subset=["latency_ms"]))
+    about = {
+        "space": asdict(space),
+        "measured": len(archs),
+        "seconds": points.attrs["seconds"],
+        "threads": threads,
+    }
+    return _write(folder, table, best, timed, model, dataset, about, origin)
+
+
+def search_within(
+    budget: float,
+    model: "RFDETR",
+    dataset: DetectionDataset,
+    space: SearchSpace,
+    out_dir: str | Path,
+    *,
+    sampler: str = "guided",
+    measured: int = 40,
+    threads: int = 1,
+    seed: int = 0,
+    progress: bool = True,
+    origin: dict[str, Any] | None = None,
+) -> SearchResult:
+    """Like `search`, for `budget` times its cost of evaluation (0.05: a twentieth); see `budget.budgeted_search`.
+
+    Latencies of `measured` sub-networks, spread over the space, are measured first; a `LatencyModel` gives those of all
+    others as `predicted_ms`, which decides the front. The table holds the evaluated sub-networks only.
+    """
+    from rfdetr.benchmark.latency import measure_latency
+    from rfdetr.search.budget import budgeted_search
+    from rfdetr.search.latency_model import LatencyModel, measurement_plan
+
+    folder = Path(out_dir)
+    archs = measurement_plan(space, measured, seed)
+    timed = measure_latency(model, archs, threads=threads, progress=progress, cache_dir=folder / "onnx")
+    latency = LatencyModel.fit(timed, seed=seed)
+
+    def report(spent: float, units: int) -> None:
+        if progress:
+            print(f"{units} encoder settings, {spent:.1%} of the exact search's cost", flush=True)
+
+    table = budgeted_search(
+        model, dataset, space, latency.predict, sampler=sampler, budget=budget, seed=seed,
+        folder=folder / "evaluated", progress=report,
+    )  # fmt: skip
+    spent = table.attrs
+    table = table.rename(columns={"latency_ms": "predicted_ms"})
+    table = table.merge(timed[[*KNOBS, "latency_ms"]], on=list(KNOBS), how="left")
+    about: dict[str, Any] = {
+        "space": asdict(space), "measured": len(archs), "threads": threads, "sampler": sampler, "budget": budget,
+        "spent": spent["spent"], "units": spent["units"],
+        "latency_model": {"method": latency.method, "cross_validation": latency.cross_validation.to_dict("records")},
+    }  # fmt: skip
+    return _write(folder, table, front(table, cost="predicted_ms"), timed, model, dataset, about, origin)
+
+
+def _write(
+    folder: Path,
+    table: "pd.DataFrame",
+    best: "pd.DataFrame",
+    timed: "pd.DataFrame",
+    model: "RFDETR",
+    dataset: DetectionDataset,
+    about: dict[str, Any],
+    origin: dict[str, Any] | None,
+) -> SearchResult:
     for name, frame in (("table", table), ("front", best), ("latency", timed)):
         with atomic_path(folder / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False)
     write_json(
         folder / "search.json",
         {
-            "space": asdict(space),
             "sub_networks": len(table),
-            "measured": len(archs),
             "network": fingerprint(model),
             "dataset": {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint},
-            "seconds": points.attrs["seconds"],
-            "threads": threads,
+            **about,
             "provenance": origin or {},
         },
     )
