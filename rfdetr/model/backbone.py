@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rfdetr.arch import Arch
 from rfdetr.model.flex import merge_windows, partition_windows, resize_kernel, resize_positions
+from rfdetr.model.linear import Linear, linear
 
 
 class Attention(nn.Module):
@@ -19,8 +20,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor, scale: Tensor) -> Tensor:
         """[S, T, C] -> [S, T, C], every channel multiplied by scale [C]."""
@@ -31,7 +32,7 @@ class Attention(nn.Module):
 
 def scaled_linear(x: Tensor, layer: nn.Linear, scale: Tensor) -> Tensor:
     """`scale * layer(x)` with the scale [out] put into the weights: no pass over the tokens for it."""
-    return F.linear(x, layer.weight * scale[:, None], layer.bias * scale)
+    return linear(x, layer.weight * scale[:, None], layer.bias * scale)
 
 
 class Block(nn.Module):
@@ -44,8 +45,8 @@ class Block(nn.Module):
         self.attention = Attention(dim, heads)
         self.scale1 = nn.Parameter(torch.full((dim,), layer_scale))
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(hidden, dim)
         self.scale2 = nn.Parameter(torch.full((dim,), layer_scale))
 
     def forward(self, x: Tensor, merge: int = 1) -> Tensor:
@@ -56,7 +57,7 @@ class Block(nn.Module):
         normed = self.norm1(x)
         merged = normed.reshape(x.shape[0] // merge, -1, x.shape[2])
         x = x + self.attention(merged, self.scale1).reshape(x.shape)
-        return x + scaled_linear(F.gelu(self.fc1(self.norm2(x))), self.fc2, self.scale2)
+        return x + scaled_linear(self.fc1(self.norm2(x), "gelu"), self.fc2, self.scale2)
 
 
 class Backbone(nn.Module):

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfdetr.model.deformable import DeformableAttention
+from rfdetr.model.linear import Linear, linear
 
 
 class MLP(nn.Module):
@@ -21,7 +22,7 @@ class MLP(nn.Module):
 
     def __init__(self, *sizes: int, zero_last: bool = False) -> None:
         super().__init__()
-        layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+        layers = [Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
         if zero_last:
             nn.init.zeros_(layers[-1].weight)
             nn.init.zeros_(layers[-1].bias)
@@ -30,7 +31,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., sizes[0]] -> [..., sizes[-1]]."""
         for layer in self.layers[:-1]:
-            x = F.relu(layer(x))
+            x = layer(x, "relu")
         return self.layers[-1](x)
 
 
@@ -56,17 +57,15 @@ class SelfAttention(nn.Module):
         self.heads = heads
         self.in_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.in_bias = nn.Parameter(torch.zeros(3 * dim))
-        self.output = nn.Linear(dim, dim)
+        self.output = Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_weight)
         nn.init.zeros_(self.output.bias)
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
         """x, position: [S, Q, C]; every one of the S sequences attends to itself only."""
         dim = x.shape[-1]
-        query, key = F.linear(x + position, self.in_weight[: 2 * dim], self.in_bias[: 2 * dim]).chunk(
-            2, dim=-1
-        )
-        value = F.linear(x, self.in_weight[2 * dim :], self.in_bias[2 * dim :])
+        query, key = linear(x + position, self.in_weight[: 2 * dim], self.in_bias[: 2 * dim]).chunk(2, dim=-1)
+        value = linear(x, self.in_weight[2 * dim :], self.in_bias[2 * dim :])
         query, key, value = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (query, key, value))
         return self.output(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
@@ -80,8 +79,8 @@ class DecoderLayer(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.cross_attention = DeformableAttention(dim, cross_heads, points)
         self.norm2 = nn.LayerNorm(dim)
-        self.fc1 = nn.Linear(dim, ffn_dim)
-        self.fc2 = nn.Linear(ffn_dim, dim)
+        self.fc1 = Linear(dim, ffn_dim)
+        self.fc2 = Linear(ffn_dim, dim)
         self.norm3 = nn.LayerNorm(dim)
         for layer in (self.fc1, self.fc2):
             nn.init.xavier_uniform_(layer.weight)
@@ -94,7 +93,7 @@ class DecoderLayer(nn.Module):
         split = (x.shape[0] * groups, x.shape[1] // groups, x.shape[2])
         x = self.norm1(x + self.self_attention(x.reshape(split), position.reshape(split)).reshape(x.shape))
         x = self.norm2(x + self.cross_attention(x + position, reference, memory))
-        return self.norm3(x + self.fc2(F.relu(self.fc1(x))))
+        return self.norm3(x + self.fc2(self.fc1(x, "relu")))
 
 
 class Decoder(nn.Module):

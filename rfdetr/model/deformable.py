@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rfdetr.model.linear import Linear
+
 
 class DeformableAttention(nn.Module):
     """Every query, head and point samples the map at `reference + offset / points * reference size / 2`.
@@ -19,10 +21,10 @@ class DeformableAttention(nn.Module):
     def __init__(self, dim: int, heads: int, points: int) -> None:
         super().__init__()
         self.heads, self.points = heads, points
-        self.offsets = nn.Linear(dim, heads * points * 2)
-        self.weights = nn.Linear(dim, heads * points)
-        self.value = nn.Linear(dim, dim)
-        self.output = nn.Linear(dim, dim)
+        self.offsets = Linear(dim, heads * points * 2)
+        self.weights = Linear(dim, heads * points)
+        self.value = Linear(dim, dim)
+        self.output = Linear(dim, dim)
         self._initialise()
 
     def _initialise(self) -> None:

@@ -16,6 +16,7 @@ from rfdetr.model.backbone import Backbone
 from rfdetr.model.config import ModelConfig, preset_config
 from rfdetr.model.decoder import MLP, Decoder, decode_boxes
 from rfdetr.model.flex import resize_kernel, resize_positions
+from rfdetr.model.linear import Linear
 from rfdetr.model.outputs import Output, Prediction
 from rfdetr.model.projector import Projector
 from rfdetr.model.queries import QuerySelection
@@ -66,7 +67,7 @@ class RFDETR(nn.Module):
             )
             self.query_features = nn.Parameter(torch.randn(config.groups, config.queries, dim))
             self.reference_deltas = nn.Parameter(torch.zeros(config.groups, config.queries, 4))
-            self.class_head = nn.Linear(dim, config.num_classes)
+            self.class_head = Linear(dim, config.num_classes)
             self.box_head = MLP(dim, dim, dim, 4, zero_last=True)
         self.reset_class_heads()
 

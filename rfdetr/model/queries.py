@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfdetr.model.decoder import decode_boxes
+from rfdetr.model.linear import linear
 
 PROPOSAL_SIZE = 0.05  # side of a token's proposal, in 0..1
 VALID_RANGE = (0.01, 0.99)  # a proposal with any coordinate outside is not used
@@ -39,7 +40,7 @@ class GroupLinear(nn.Module):
         """Apply group g's layer to x[g]."""
         groups = x.shape[0]
         if groups == 1:
-            return F.linear(x, self.weight[0], self.bias[0])
+            return linear(x, self.weight[0], self.bias[0])
         return torch.baddbmm(self.bias[:groups, None], x, self.weight[:groups].transpose(1, 2))
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rfdetr.model.linear import Linear
 from rfdetr.model.outputs import Prediction
 
 
@@ -18,12 +19,12 @@ class MaskBlock(nn.Module):
         super().__init__()
         self.depthwise = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.pointwise = nn.Linear(dim, dim)
+        self.pointwise = Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """One refinement step of the map."""
-        mixed = self.pointwise(self.norm(self.depthwise(x).permute(0, 2, 3, 1)))
-        return x + F.gelu(mixed).permute(0, 3, 1, 2)
+        mixed = self.pointwise(self.norm(self.depthwise(x).permute(0, 2, 3, 1)), "gelu")
+        return x + mixed.permute(0, 3, 1, 2)
 
 
 class MaskHead(nn.Module):
@@ -34,9 +35,9 @@ class MaskHead(nn.Module):
         self.blocks = nn.ModuleList(MaskBlock(dim) for _ in range(layers))
         self.pixel = nn.Conv2d(dim, dim, 1) if layers else None
         self.norm = nn.LayerNorm(dim)
-        self.fc1 = nn.Linear(dim, 4 * dim)
-        self.fc2 = nn.Linear(4 * dim, dim)
-        self.query = nn.Linear(dim, dim)
+        self.fc1 = Linear(dim, 4 * dim)
+        self.fc2 = Linear(4 * dim, dim)
+        self.query = Linear(dim, dim)
         self.bias = nn.Parameter(torch.zeros(1))
 
     def resize(self, memory: Tensor, resolution: int) -> Tensor:
@@ -46,7 +47,7 @@ class MaskHead(nn.Module):
 
     def embed_queries(self, x: Tensor) -> Tensor:
         """Query embedding: [B, Q, C] -> [B, Q, C]."""
-        return self.query(x + self.fc2(F.gelu(self.fc1(self.norm(x)))))
+        return self.query(x + self.fc2(self.fc1(self.norm(x), "gelu")))
 
     def embed_pixels(self, features: Tensor) -> Tensor:
         """Pixel embedding of a block's output: [B, C, h, w] -> [B, C, h, w]."""
