@@ -198,3 +198,35 @@ def test_verdicts_follow_the_numbers(half, plain, expected):
     assert all(by_claim[c] == "consistent" for c in arithmetic)
     assert by_claim["C019"] == "contradicted"
     assert all(by_claim[c].startswith("needs an NVIDIA") for c in ("C020", "C057", "C109", "C118"))
+
+
+def test_a_t4_decides_what_only_it_can_decide(found, monkeypatch, tmp_path):
+    rows = [
+        {
+            "model": "medium", "requested": "fp16", "protocol": "buffered", "pause_ms": pause, "latency_ms": ms,
+            "latency_low_ms": ms - 0.05, "latency_high_ms": ms + high, "throttle": state,
+        }
+        for pause, ms, high, state in [(0.0, 4.7, 0.0, "throttled"), (200.0, 4.4, 0.0, "clean"), (800.0, 4.4, 0.1, "clean")]
+    ]  # fmt: skip
+    half = accuracies((0.5, 0.0, 0.0), (0.5, 0.0, 0.0), (0.5, 0.0, 0.0))
+
+    def decided(frame):
+        tables_ = lab.table_1(), lab.table_20()
+        return {v.claim: v.verdict for v in latency_claims.verdicts(*tables_, half, half, frame)}
+
+    first = decided(pd.DataFrame(rows))
+    assert [first[c] for c in ("C020", "C057", "C109")] == ["consistent", "consistent", "contradicted"]
+    rows[2] |= {"latency_ms": 4.6, "latency_high_ms": 4.6, "throttle": "throttled"}
+    second = decided(pd.DataFrame(rows))
+    assert [second[c] for c in ("C020", "C057", "C109")] == ["contradicted", "contradicted", "consistent"]
+
+
+def test_without_a_t4_the_page_says_so(monkeypatch, tmp_path):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr("rfdetr.data.registry.load_dataset", lambda *_: None)
+    for name, words in (("smoke", "profile `smoke`"), ("t4", "[tensorrt]")):
+        rows, why = lab.on_a_t4(get_profile(name), tmp_path)
+        assert rows is None and "Not executed on TensorRT" in why and words in why
+    assert lab.embedded(get_profile("t4")) == get_profile("cpu") and lab.embedded(PROFILE) == PROFILE

@@ -16,15 +16,21 @@ _ROUNDING = 1e-6
 
 
 def verdicts(
-    one: "pd.DataFrame", twenty: "pd.DataFrame", accuracy: "pd.DataFrame", overflow: "pd.DataFrame"
+    one: "pd.DataFrame",
+    twenty: "pd.DataFrame",
+    accuracy: "pd.DataFrame",
+    overflow: "pd.DataFrame",
+    t4: "pd.DataFrame | None" = None,
 ) -> list[Verdict]:
     """All verdicts of the chapter.
 
     one, twenty    `latency_protocol.table_1` and `table_20`
     accuracy       `latency_protocol.summarise` of the network, its file and its FP16 file, in this order
     overflow       the same of the rescaled network, its plain and its safe FP16 file
+    t4             rows of `rfdetr.benchmark.t4.run_t4`, if there are some
     """
-    return [*_from_tables(one, twenty), *_measured(accuracy, overflow), *_on_a_t4(twenty)]
+    missing = _without_a_t4() if t4 is None else _on_a_t4(t4)
+    return [*_from_tables(one, twenty), *_measured(accuracy, overflow), *missing]
 
 
 def _from_tables(one: "pd.DataFrame", twenty: "pd.DataFrame") -> list[Verdict]:
@@ -114,15 +120,45 @@ def _measured(accuracy: "pd.DataFrame", overflow: "pd.DataFrame") -> list[Verdic
     ]  # fmt: skip
 
 
-def _on_a_t4(twenty: "pd.DataFrame") -> list[Verdict]:
-    changes = dict(zip(twenty["model"], twenty["gain_ms"].tolist(), strict=True))
+def _without_a_t4() -> list[Verdict]:
     return [
-        Verdict("C020", T4, changes, "No GPU was at hand; a processor throttles otherwise or not at all."),
+        Verdict("C020", T4, {}, "No GPU was at hand; a processor throttles otherwise or not at all."),
         Verdict(
             "C057", T4, {}, "Power and clocks of a GPU have to be watched during both ways of measuring."
         ),
         Verdict("C109", T4, {}, "The recipe builds three engines per network and prints their range."),
         Verdict("C118", "needs an NVIDIA GPU", {}, "CUDA graphs were not run here."),
+    ]
+
+
+def _on_a_t4(t4: "pd.DataFrame") -> list[Verdict]:
+    buffered = t4[t4["protocol"] == "buffered"]
+    medians = buffered.pivot_table(index=["model", "requested"], columns="pause_ms", values="latency_ms")
+    longer = medians.loc[:, medians.columns.astype(float) >= 200]
+    change = float((longer.max(axis=1) - longer.min(axis=1)).max())
+    ranges = float((buffered["latency_high_ms"] - buffered["latency_low_ms"]).max())
+    states = set(buffered.loc[buffered["pause_ms"] >= 200, "throttle"])
+    unseen = "not resolved" if "not monitored" in states else "consistent"
+    return [
+        Verdict(
+            "C020",
+            "consistent" if change <= ENGINE_VARIANCE_MS + _ROUNDING else "contradicted",
+            {"largest change of a median between pauses of 200 ms and more, ms": round(change, 2)},
+            "Longer pauses give the same number, so the protocol is repeatable there.",
+        ),
+        Verdict(
+            "C057",
+            "contradicted" if "throttled" in states else unseen,
+            {"states with pauses of 200 ms and more": sorted(states)},
+            "Power, clocks and throttle reasons were read during the measurement.",
+        ),
+        Verdict(
+            "C109",
+            "consistent" if ranges <= ENGINE_VARIANCE_MS + _ROUNDING else "contradicted",
+            {"largest range over rebuilt engines, ms": round(ranges, 2)},
+            "Medians of engines that were built one after the other from one file.",
+        ),
+        Verdict("C118", "needs a run without CUDA graphs", {}, "The engines here were replayed as graphs."),
     ]
 
 

@@ -26,7 +26,8 @@ from rfdetr.benchmark.records import (
 from rfdetr.benchmark.runtimes.base import Runtime
 from rfdetr.benchmark.statistics import NOISE_LIMIT
 from rfdetr.data.dataset import DetectionDataset
-from rfdetr.experiments.profiles import Timing
+from rfdetr.errors import UserError
+from rfdetr.experiments.profiles import Profile, Timing, get_profile
 from rfdetr.paper import tables
 from rfdetr.sources import package_root
 
@@ -90,7 +91,8 @@ class Timed:
     @property
     def frame(self) -> "pd.DataFrame":
         """One tidy row per record, with a readable label."""
-        return to_frame(self.records).assign(setting=[label(r) for r in self.records])
+        unfinished = [r.unfinished for r in self.records]
+        return to_frame(self.records).assign(setting=[label(r) for r in self.records], unfinished=unfinished)
 
     def only(self, protocol: str, **parameters: float) -> LatencyRecord:
         """The first record of a protocol with these parameters; KeyError when there is none."""
@@ -101,11 +103,11 @@ class Timed:
 
 
 def label(record: LatencyRecord) -> str:
-    """E.g. "buffered, 200 ms pause", "rate, 30 frames per second"."""
+    """E.g. "buffered, 200 ms pause", "rate, 30 per second"."""
     if record.protocol == "buffered":
         return f"buffered, {record.parameters['pause_ms']:g} ms pause"
     if record.protocol == "rate":
-        return f"rate, {record.parameters['fps']:.3g} frames per second"
+        return f"rate, {record.parameters['fps']:.0f} per second"
     return record.protocol
 
 
@@ -262,6 +264,24 @@ def untrained(model: "RFDETR", segmentation: bool, seed: int = 0) -> "RFDETR":
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return RFDETR(**{**model.config.to_dict(), "segmentation": segmentation}).eval()
+
+
+def embedded(profile: Profile) -> Profile:
+    """The profile whose supernet this chapter exports: the given one, or `cpu` for `t4`, which has published networks."""
+    return get_profile("cpu") if profile.name == "t4" else profile
+
+
+def on_a_t4(profile: Profile, folder: Path) -> "tuple[pd.DataFrame | None, str]":
+    """The rows of `rfdetr.benchmark.t4.run_t4` with the profile t4; otherwise nothing, and why."""
+    if profile.name != "t4":
+        return None, f"**Not executed on TensorRT**: this copy was made with the profile `{profile.name}`."
+    from rfdetr.benchmark.t4 import run_t4
+    from rfdetr.data.registry import load_dataset
+
+    try:
+        return run_t4(folder, load_dataset("coco2017", "val")), ""
+    except UserError as error:
+        return None, f"**Not executed on TensorRT**: {error}."
 
 
 def raw_form(artifact: Artifact, path: Path) -> Artifact:

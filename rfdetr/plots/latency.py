@@ -31,7 +31,7 @@ def protocols(frame: "pd.DataFrame") -> "Figure":
     axis.set_yticks(range(len(frame)), frame["setting"])
     axis.invert_yaxis()
     axis.set(xscale="log", xlabel="latency (ms), line from fastest to slowest")
-    axis.legend(loc="upper right", fontsize=8, labelcolor=PUBLISHED)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8, labelcolor=PUBLISHED)
     axis.grid(axis="y", visible=False)
     _plain(axis.xaxis)
     return figure
@@ -46,10 +46,10 @@ def queues(traces: "pd.DataFrame") -> "Figure":
         rows = traces[traces["fps"] == fps]
         axis.plot(
             rows["arrival_s"], rows["latency_ms"], color=colour, marker=".", markersize=3, linewidth=1,
-            label=f"{fps:.3g} frames per second (one period: {1000 / fps:.3g} ms)",
+            label=f"{fps:.0f} per second",
         )  # fmt: skip
     axis.set(xlabel="arrival of the frame (s)", ylabel="latency from arrival (ms)", yscale="log")
-    axis.legend(fontsize=8)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8)
     _plain(axis.yaxis)
     return figure
 
