@@ -216,7 +216,7 @@ def test_a_t4_decides_what_only_it_can_decide(found, monkeypatch, tmp_path):
 
     first = decided(pd.DataFrame(rows))
     assert [first[c] for c in ("C020", "C057", "C109")] == ["consistent", "consistent", "contradicted"]
-    rows[2] |= {"latency_ms": 4.6, "latency_high_ms": 4.6, "throttle": "throttled"}
+    rows[2] |= {"latency_ms": 4.6, "latency_low_ms": 4.6, "latency_high_ms": 4.6, "throttle": "throttled"}
     second = decided(pd.DataFrame(rows))
     assert [second[c] for c in ("C020", "C057", "C109")] == ["contradicted", "contradicted", "consistent"]
 
