@@ -3,10 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from conftest import TINY, scramble
 
+from rfdetr import RFDETR
 from rfdetr.arch import SearchSpace
+from rfdetr.data.scenes import scenes
 from rfdetr.errors import UserError
-from rfdetr.search import budget, replay
+from rfdetr.search import budget, grid, replay
 from rfdetr.search.pareto import hypervolume
 
 SPACE = SearchSpace((64, 80, 96, 112, 128), (4, 8, 12, 16), (1, 2, 4), (0, 1, 2, 3), (4, 8, 16))
@@ -72,6 +76,55 @@ def test_reached_counts_what_the_table_says(exact):
     assert (row["hypervolume"], row["lowest"], row["highest"]) == (0.6, 0.5, 0.7)
     assert row["cost_to_target"] == np.inf
     assert hypervolume(exact["AP"].to_numpy(), exact["latency_ms"].to_numpy(), (0, 5)) > 0
+
+
+class Tiny:
+    """A real network and data for a search that evaluates."""
+
+    space = SearchSpace((64, 72), (8, 12), (1, 2), (0, 2), (4, 10))
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.model = scramble(RFDETR(**TINY | {"num_classes": 2}).double()).eval()
+        self.data = scenes("parity", "val", size=6, canvas=64)
+
+    @staticmethod
+    def latency(points):
+        return (
+            1
+            + (points["resolution"] / points["patch_size"]) ** 2
+            + 5 * points["decoder_layers"]
+            + points["queries"]
+        )
+
+
+@pytest.mark.parametrize("sampler", ["guided", "tpe"])
+def test_a_budgeted_search_evaluates_what_it_pays_for(sampler, tmp_path):
+    tiny = Tiny()
+    exact = grid.evaluate_grid(tiny.model, tiny.data, tiny.space).drop_duplicates(list(grid.KNOBS))
+    spent = []
+    given = {
+        "sampler": sampler,
+        "folder": tmp_path,
+        "progress": lambda part, units: spent.append((part, units)),
+    }
+    part = budget.budgeted_search(tiny.model, tiny.data, tiny.space, tiny.latency, budget=0.5, **given)
+    assert 0 < part.attrs["spent"] <= 0.5 and spent[-1] == (part.attrs["spent"], part.attrs["units"])
+    joined = part.merge(exact, on=list(grid.KNOBS), suffixes=("", "_exact"))
+    assert len(joined) == len(part) < len(exact)
+    assert (joined["AP"] == joined["AP_exact"]).all() and (joined["AP50"] == joined["AP50_exact"]).all()
+    assert part["step"].nunique() == part.attrs["units"] == len(list(tmp_path.rglob("*.json")))
+    again = budget.budgeted_search(tiny.model, tiny.data, tiny.space, tiny.latency, budget=0.5, **given)
+    assert again.equals(part)
+    whole = budget.budgeted_search(tiny.model, tiny.data, tiny.space, tiny.latency, budget=1.0, **given)
+    assert len(whole) == len(exact) and whole.attrs["spent"] == pytest.approx(1)
+
+
+def test_a_budget_that_pays_for_nothing_is_refused():
+    tiny = Tiny()
+    for budget_given, message in ((1e-6, "pays for no unit"), (0, "above 0"), (2, "at most 1")):
+        with pytest.raises(UserError, match=message):
+            budget.budgeted_search(tiny.model, tiny.data, tiny.space, tiny.latency, budget=budget_given)
 
 
 def test_wrong_input_is_named(exact, unit_cost):

@@ -18,6 +18,8 @@ from rfdetr.search.latency_model import LatencyModel, measurement_plan
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rfdetr.data.dataset import DetectionDataset
+
     from rfdetr.model.detector import RFDETR
 
 PROFILE = "full"
@@ -25,9 +27,16 @@ HELD_OUT = 120  # sub-networks timed only to test the latency model
 THREADS = 1  # of the timings
 
 
-def make(folder: Path, seed: int, store: Store, origin: dict[str, Any]) -> None:
+def make(
+    folder: Path,
+    seed: int,
+    store: Store,
+    origin: dict[str, Any],
+    profile_name: str = PROFILE,
+    held_out: int = HELD_OUT,
+) -> None:
     """Train (or load), evaluate the whole grid, time a sample, and keep everything in `folder`."""
-    profile = get_profile(PROFILE)
+    profile = get_profile(profile_name)
     recipe = profile.recipe
     trained = supernet.train_supernet(profile, seed, store)
     # From here on with the weights as they are shipped, so that a reader's evaluation gives the same numbers.
@@ -40,7 +49,7 @@ def make(folder: Path, seed: int, store: Store, origin: dict[str, Any]) -> None:
     points = grid.evaluate_grid(
         model, data, recipe.search, folder=work / "evaluated", gflops=True, progress=True
     )
-    timed = time_sample(model, recipe.search, recipe.measured, HELD_OUT, work / "onnx", seed)
+    timed = time_sample(model, recipe.search, recipe.measured, held_out, work / "onnx", seed)
     table = points.drop(columns=["nominal_resolution", "nominal_queries"]).drop_duplicates(list(grid.KNOBS))
     units = cost.unit_flops(model, recipe.search).groupby(cost.TRIPLE)["shared_gflops"].sum().reset_index()
     kept.keep(
@@ -105,16 +114,16 @@ def held_out_report(model: LatencyModel, timed: "pd.DataFrame") -> dict[str, Any
 
 
 def recomputed(
-    model: "RFDETR", table: "pd.DataFrame", space: SearchSpace, count: int, seed: int = 0
+    model: "RFDETR", dataset: "DetectionDataset", table: "pd.DataFrame", space: SearchSpace, count: int, seed: int = 0
 ) -> "pd.DataFrame":
-    """Evaluate `count` encoder triples again and hold them against a table: one row per sub-network, AP and kept AP."""
+    """Evaluate `count` encoder triples again and hold them against a table: the five knobs, AP, kept_AP."""
     import pandas as pd
 
     work = grid.units(space)
     triples = list(work)
     rng = np.random.default_rng(seed)
     chosen = sorted(triples[i] for i in rng.permutation(len(triples))[:count])
-    evaluator = grid.GridEvaluator(model, supernet.data(get_profile(PROFILE), "val"))
+    evaluator = grid.GridEvaluator(model, dataset)
     rows = []
     for triple in chosen:
         result = evaluator.unit(triple, work[triple])

@@ -65,7 +65,7 @@ def run(profile: Profile, seed: int, store: Store, show: bool = True) -> "pd.Dat
     """Train every variant with `study_seeds` seeds and evaluate all trained encoder settings on the test scenes.
 
     Every setting is read with all decoder layers and queries. Columns: variant, seed, steps, tflops (training cost),
-    group ("small", "middle", "large": thirds by operations; "smallest" and "largest": the corners), sub_networks, AP (mean
+    group ("small", "middle", "large": thirds by operations; "smallest" and "largest": the grid's corners), sub_networks, AP (mean
     of the group), updates (mean number of steps that drew a setting of the group), seconds (of the whole training).
     """
     import pandas as pd
@@ -88,7 +88,7 @@ def run(profile: Profile, seed: int, store: Store, show: bool = True) -> "pd.Dat
             table = evaluate_grid(trained.model, test, recipe.training, gflops=True).drop_duplicates(TRIPLE)
             drawn = Counter(arch.encoder for archs in drawn_archs(log) for arch in archs)
             table["updates"] = [drawn[triple] for triple in table[TRIPLE].itertuples(index=False, name=None)]
-            for group, part in _groups(table).items():
+            for group, part in _groups(table, recipe.training).items():
                 numbers = {"AP": part["AP"].mean(), "updates": part["updates"].mean()}
                 seconds = log["seconds"].sum()
                 rows.append(
@@ -145,12 +145,15 @@ def drawn_archs(log: "pd.DataFrame") -> list[list[Arch]]:
     return [[Arch.parse(name) for name in text.split("+")] for text in log["arch"]]
 
 
-def _groups(table: "pd.DataFrame") -> dict[str, "pd.DataFrame"]:
-    """Thirds of the sub-networks by operations, and the two corners."""
+def _groups(table: "pd.DataFrame", space: SearchSpace) -> dict[str, "pd.DataFrame"]:
+    """Thirds of the sub-networks by operations, and the two corners of the grid, which the sandwich rule always trains."""
     ordered = table.sort_values("gflops", kind="stable")
     third = np.arange(len(ordered)) * len(GROUPS) // len(ordered)
     groups = {name: ordered[third == i] for i, name in enumerate(GROUPS)}
-    return {**groups, "smallest": ordered.head(1), "largest": ordered.tail(1)}
+    triples = [tuple(row) for row in ordered[TRIPLE].to_numpy().tolist()]
+    for name, corner in (("smallest", space.smallest), ("largest", space.largest)):
+        groups[name] = ordered[[triple == corner.encoder for triple in triples]]
+    return groups
 
 
 def _costs(config: "ModelConfig", space: SearchSpace) -> dict[Arch, float]:

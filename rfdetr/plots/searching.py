@@ -101,3 +101,89 @@ def suppression(table: "pd.DataFrame") -> "Figure":
     axis.legend(fontsize=8)
     axis.grid(axis="x", visible=False)
     return figure
+
+
+def costs(table: "pd.DataFrame", shared: str, alone: str, unit: str) -> "Figure":
+    """Stacked bars of a search's cost by stage, shared against one by one (`cost.grid_flops`, `cost.grid_seconds`).
+
+    shared, alone   columns of the table;   unit   of the axis
+    """
+    import matplotlib.pyplot as plt
+
+    rows = table[table["stage"] != "total"]
+    figure, axes = plt.subplots(2, 1, figsize=(7.2, 2.6))
+    for axis, column, label in zip(axes, (shared, alone), ("shared", "one by one"), strict=True):
+        start = 0.0
+        for colour, (_, row) in zip(COLOURS * 3, rows.iterrows(), strict=False):
+            axis.barh(label, row[column], left=start, color=colour, label=row["stage"])
+            start += row[column]
+        axis.set(xlim=(0, 1.02 * start))
+        axis.grid(axis="y", visible=False)
+    axes[1].set(xlabel=f"{unit} (each bar has its own scale)")
+    axes[0].legend(fontsize=7, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
+
+
+def budgets(curves: "pd.DataFrame", target: float = 0.99, budget: float = 0.05) -> "Figure":
+    """Hypervolume against spent cost: median over seeds and the range, one line per sampler (`replay.budgeted_curves`)."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    figure, axis = plt.subplots(figsize=(7.2, 3.8))
+    spent = np.geomspace(max(1e-4, curves["spent"].min()), curves["spent"].max(), 200)
+    for colour, (sampler, runs) in zip(COLOURS, curves.groupby("sampler", sort=False), strict=False):
+        values = []
+        for _, one in runs.groupby("seed"):
+            at = np.searchsorted(one["spent"].to_numpy(), spent, side="right") - 1
+            values.append(np.where(at >= 0, one["hypervolume"].to_numpy()[np.maximum(at, 0)], 0.0))
+        low, middle, high = np.percentile(values, [0, 50, 100], axis=0)
+        axis.plot(100 * spent, middle, color=colour, label=sampler)
+        axis.fill_between(100 * spent, low, high, color=colour, alpha=0.12, linewidth=0)
+    axis.axhline(target, color=COLOURS[6], linestyle=":", linewidth=1)
+    axis.axvline(100 * budget, color=COLOURS[6], linestyle=":", linewidth=1)
+    axis.set(
+        xscale="log", xlabel="cost spent (% of the exact search)", ylabel="part of the exact hypervolume"
+    )
+    axis.set_ylim(max(0.0, axis.get_ylim()[0]), 1.005)
+    axis.legend(fontsize=8)
+    return figure
+
+
+def predicted(timed: "pd.DataFrame") -> "Figure":
+    """Predicted against measured latency; columns latency_ms, predicted_ms, held_out."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7.2, 3.8))
+    for held_out, label, colour in (
+        (False, "measured for the fit", COLOURS[4]),
+        (True, "held out", COLOURS[1]),
+    ):
+        rows = timed[timed["held_out"] == held_out]
+        axis.plot(rows["latency_ms"], rows["predicted_ms"], "o", markersize=3, color=colour, label=label)
+    ends = [timed["latency_ms"].min(), timed["latency_ms"].max()]
+    axis.plot(ends, ends, color=COLOURS[6], linewidth=0.8)
+    axis.set(xscale="log", yscale="log", xlabel="measured latency (ms)", ylabel="predicted latency (ms)")
+    axis.legend(fontsize=8)
+    return figure
+
+
+def study(summary: "pd.DataFrame") -> "Figure":
+    """AP by size group, one bar per way of training, with the range over seeds (`sampling_study.summary`)."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    groups, variants = (list(dict.fromkeys(summary[column])) for column in ("group", "variant"))
+    figure, axis = plt.subplots(figsize=(7.2, 3.4))
+    width = 0.8 / len(variants)
+    for i, variant in enumerate(variants):
+        rows = summary[summary["variant"] == variant].set_index("group").loc[groups]
+        error = [rows["AP"] - rows["lowest"], rows["highest"] - rows["AP"]]
+        place = np.arange(len(groups)) + i * width
+        axis.bar(
+            place, rows["AP"], width, yerr=error, color=COLOURS[i], label=variant, error_kw={"linewidth": 0.8}
+        )
+    axis.set_xticks(np.arange(len(groups)) + 0.4 - width / 2, groups)
+    axis.set(ylabel="AP on test scenes (mean of the group)")
+    axis.grid(axis="x", visible=False)
+    axis.legend(fontsize=8)
+    return figure

@@ -1,0 +1,154 @@
+"""Kept results: the sampling study and the full search on the smoke profile, and what reading them refuses."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import TINY, scramble
+
+from rfdetr import RFDETR
+from rfdetr.errors import UserError
+from rfdetr.experiments import full_search, kept, sampling_study, supernet
+from rfdetr.experiments.profiles import PROFILES, get_profile
+from rfdetr.experiments.store import Store, provenance
+from rfdetr.model.config import ModelConfig
+from rfdetr.plots import searching as figures
+from rfdetr.search.grid import KNOBS, evaluate_grid
+
+SMOKE = get_profile("smoke")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def full(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results") / "full-search"
+    full_search.make(folder, 0, store, provenance("smoke", 0), "smoke", held_out=3)
+    return kept.load("full-search", folder.parent)
+
+
+def test_the_kept_network_gives_the_kept_table(full):
+    model, data = full.network(), supernet.data(SMOKE, "val")
+    exact = evaluate_grid(model, data, SMOKE.recipe.search).drop_duplicates(list(KNOBS))
+    table = full.tables["table"]
+    assert len(table) == len(exact) == len(SMOKE.recipe.search.distinct())
+    np.testing.assert_allclose(table["AP"], exact["AP"], rtol=1e-5)
+    again = full_search.recomputed(model, data, table, SMOKE.recipe.search, 2)
+    assert again[["resolution", "patch_size", "windows"]].drop_duplicates().shape[0] == 2
+    np.testing.assert_allclose(again["AP"], again["kept_AP"], rtol=1e-5)
+
+
+def test_latencies_are_joined_and_held_out_ones_are_not_fitted(full):
+    timed = full.tables["latency"]
+    assert timed["held_out"].sum() == 3 and (~timed["held_out"]).sum() == SMOKE.recipe.measured
+    table, model = full_search.with_latency(full.tables["table"], timed)
+    assert model.measured == SMOKE.recipe.measured
+    assert table["latency_ms"].notna().sum() == len(timed)
+    assert (table["predicted_ms"] > 0).all()
+    assert full_search.held_out_report(model, timed)["count"] == 3
+    assert figures.predicted(timed.assign(predicted_ms=model.predict(timed))).axes
+
+
+def test_held_out_networks_have_graphs_of_their_own():
+    space = PROFILES["cpu"].recipe.search
+    taken = space.distinct()[::7][:40]
+    away = full_search.held_out_archs(space, taken, 30, seed=1)
+    assert len(away) == len(set(away)) == 30
+    assert not {(a.encoder, a.queries) for a in away} & {(a.encoder, a.queries) for a in taken}
+
+
+def test_the_printed_grid_has_its_printed_size():
+    """Eleven resolutions, seven patch sizes, three window counts, seven depths, four query counts: Appendix A."""
+    space = PROFILES["full"].recipe.search
+    counts = [
+        len(v)
+        for v in (space.resolutions, space.patch_sizes, space.windows, space.decoder_layers, space.queries)
+    ]
+    assert counts == [11, 7, 3, 7, 4] and len(space) == 6468
+    assert space.windows == PROFILES["full"].recipe.training.windows
+
+
+def test_a_changed_table_is_noticed(full, tmp_path):
+    kept.keep(tmp_path / "x", {"t": pd.DataFrame({"a": [1.0, 2.5]})}, provenance("smoke", 0), note="n")
+    found = kept.load("x", tmp_path)
+    assert found.tables["t"]["a"].tolist() == [1.0, 2.5] and found.record["note"] == "n"
+    assert "results x" in found.origin
+    (tmp_path / "x" / "t.csv").write_text("a\n1.0\n9.9\n")
+    with pytest.raises(UserError, match="is not the table"):
+        kept.load("x", tmp_path)
+    with pytest.raises(UserError, match="no kept result"):
+        kept.load("y", tmp_path)
+    with pytest.raises(UserError, match="unknown result 'y'; choose one of sampling-study"):
+        kept.make("y", tmp_path)
+
+
+def test_kept_weights_round_once_and_damage_is_refused(tmp_path):
+    torch.manual_seed(0)
+    model = scramble(RFDETR(**TINY))
+    path = tmp_path / "n.safetensors"
+    kept.write_network(model, path)
+    first = kept.read_network(path)
+    assert first.config == model.config and not first.training
+    for name, tensor in first.state_dict().items():
+        torch.testing.assert_close(tensor, model.state_dict()[name].half().float(), rtol=0, atol=0)
+    kept.write_network(first, path)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            first.state_dict().values(), kept.read_network(path).state_dict().values(), strict=True
+        )
+    )
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match="cannot read the network"):
+        kept.read_network(path)
+
+
+def test_variants_cost_the_same():
+    for profile in (SMOKE, PROFILES["cpu"]):
+        config = ModelConfig(num_classes=10, **profile.recipe.model)
+        space = profile.recipe.training
+        costs = sampling_study._costs(config, space)
+        totals = {}
+        for variant in sampling_study.variants(profile, config):
+            rule = {k: v for k, v in variant.changes.items() if k in ("sampling", "odds")}
+            totals[variant.label] = variant.changes["steps"] * sampling_study._mean_cost(space, costs, **rule)
+            supernet.train_config(profile, 0, **variant.changes)
+        tolerance = 0.5 if profile is SMOKE else 0.01  # whole steps: few of them cannot cost exactly the same
+        assert max(totals.values()) == pytest.approx(min(totals.values()), rel=tolerance)
+
+
+def test_sampling_study(store):
+    runs = sampling_study.run(SMOKE, 0, store, show=False)
+    assert set(runs["variant"]) == {"uniform", "sandwich", "biased", "uniform, bfloat16"}
+    assert set(runs["seed"]) == {0, 1}
+    whole = runs[runs["group"].isin(sampling_study.GROUPS)].groupby(["variant", "seed"])["sub_networks"].sum()
+    assert (whole == len(SMOKE.recipe.training.triples())).all()
+    # The sandwich rule trains both corners at every step.
+    corners = runs[(runs["variant"] == "sandwich") & runs["group"].isin(["smallest", "largest"])]
+    assert (corners["updates"] >= corners["steps"]).all()
+    assert figures.study(sampling_study.summary(runs)).axes
+
+
+def test_summary_pairs_seeds_and_resolves_only_outside_the_interval():
+    rows = [
+        {"variant": v, "group": "small", "seed": s, "AP": ap, "updates": 1.0, "steps": 5, "tflops": 1.0}
+        for v, values in {
+            "uniform": (0.5, 0.6, 0.7),
+            "better": (0.6, 0.7, 0.801),
+            "same": (0.6, 0.6, 0.6),
+        }.items()
+        for s, ap in enumerate(values)
+    ]
+    table = sampling_study.summary(pd.DataFrame(rows)).set_index("variant")
+    assert (
+        table.loc["better", "difference"] == pytest.approx(0.1003, abs=1e-3)
+        and table.loc["better", "resolved"]
+    )
+    assert not table.loc["same", "resolved"] and table.loc["same", "half_width"] > 0.2
+    assert np.isnan(table.loc["uniform", "difference"]) and not table.loc["uniform", "resolved"]
