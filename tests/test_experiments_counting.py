@@ -5,7 +5,7 @@ import pytest
 
 from rfdetr.benchmark import peers
 from rfdetr.errors import UserError
-from rfdetr.experiments import counting, families, larger_variants, nas_ablation, recipe
+from rfdetr.experiments import configurations, counting, families, larger_variants, nas_ablation, recipe
 from rfdetr.experiments.chapter import Chapter
 from rfdetr.experiments.store import Verdict
 from rfdetr.plots import counting as figures
@@ -58,6 +58,27 @@ def test_conventions_are_ordered_and_one_is_the_print():
     assert len(figures.conventions(df).axes[0].containers) == 5
 
 
+def test_the_public_package_counts_nearly_the_print():
+    """An independent count of the same networks: no heads or boxes of unselected tokens are missing here."""
+    df = counting.conventions((*counting.FAMILY, "base"))
+    assert (df.published / df.package).between(1, 1.004).all()
+    bare = counting.public_package()["no_attention"]
+    assert (df.published_no_attention / df.configuration.map(bare)).between(1, 1.005).all()
+
+
+def test_segmentation_prints_the_masks_of_every_layer():
+    df = counting.mask_conventions()
+    assert ((df.published / df.printed - 1).abs() < 1e-3).all() and (df.not_deployed > 8).all()
+    exported = df.configuration.map(counting.public_package()["deployed"])
+    assert ((df.deployed - exported).abs() < 0.06).all()
+    heads = counting.lw_detr_heads()
+    assert set(by_claim(counting.graph_verdicts(df, heads)).values()) == {"reproduced"}
+    swapped = counting.graph_verdicts(
+        df.assign(published=df.deployed), heads.assign(every_layer=heads.no_attention)
+    )
+    assert set(by_claim(swapped).values()) == {"contradicted"}
+
+
 def test_formula_agrees_with_the_counter():
     assert counting.formula_check(("nano", "seg-nano")).difference.abs().max() < 0.5
 
@@ -94,6 +115,21 @@ def test_merging_windows_costs_more_but_prints_less(steps):
     assert len(figures.ablation(steps).axes[0].lines) == 3
 
 
+def test_global_blocks_do_not_show_without_attention(steps):
+    blocks = nas_ablation.base_blocks()
+    assert blocks.gflops_no_attention.nunique() == 1 and blocks.gflops[1] > blocks.gflops[0] + 3
+    assert blocks.gflops[0] == steps.set_index("step").gflops[4]
+    # The chapter on the configurations builds the released base model.
+    assert blocks.gflops[1] == configurations.count_table(["base"]).gflops[0]
+
+
+def test_both_ends_of_table_5_on_one_convention(steps):
+    by = steps.set_index("step")
+    assert by.deployed[0] == peers.one_convention(peers.find("LW-DETR", "M"))
+    assert by.deployed[9] == counting.conventions(("medium",)).deployed[0] < by.gflops[9]
+    assert (by.deployed_no_attention < by.deployed).all()
+
+
 @pytest.fixture(scope="module")
 def detection():
     return families.family_table(families.DETECTION)
@@ -113,6 +149,15 @@ def test_only_the_mixed_up_row_is_off(detection):
     swapped = families.reordered(detection)
     assert "RT-DETR R18" in set(swapped.dearer_printed)
     assert ((swapped.printed >= 1) & (swapped.counted < 1)).all()
+
+
+def test_every_print_has_its_convention_in_words(detection):
+    df = families.ways(detection)
+    assert sum(len(sizes.split(", ")) for sizes in df.sizes) == len(detection)
+    assert df.set_index("family").way["LW-DETR"] == "attention counted, heads of all decoder layers"
+    masks = families.ways(families.family_table(families.SEGMENTATION)).groupby("family")
+    assert masks.size()["YOLOv11"] == 2
+    assert masks.one_convention.min()["RF-DETR-Seg"] < -15
 
 
 def test_equal_cost_interpolates_inside_the_range_only(detection):

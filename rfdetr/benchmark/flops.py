@@ -69,8 +69,8 @@ def count(
 
     network     a supernet, a sub-network, or only its sizes
     arch        the sub-network; None takes the default one
-    convention  "deployed": what `network.subnet(arch)` computes. "published": plus what the published code computes in a
-                plain call and no prediction needs (see `formula.operations`)
+    convention  "deployed": what `network.subnet(arch)` computes. "published": plus what a plain call of the training
+                code computes and no deployed network needs, which is what the paper prints (see `formula.operations`)
 
     The network itself is not run and not changed. Raises ArchError when there is no such sub-network.
     """

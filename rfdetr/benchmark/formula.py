@@ -29,7 +29,7 @@ STAGES = (
 """Where operations are spent, in the order of the forward pass."""
 
 CONVENTIONS = ("deployed", "published")
-"""deployed: what the exported network computes. published: what the published code computes in a plain call."""
+"""deployed: what the exported network computes. published: a plain call of the training code, which the print fits."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,12 @@ class Knobs:
 def operations(config: ModelConfig, knobs: Knobs, convention: str = "deployed") -> dict[str, tuple[Any, Any]]:
     """Operations of one image by stage: (all but attention products, attention products).
 
-    Attention products are query times key and weights times value. `convention`: see `CONVENTIONS`; the published code
+    Attention products are query times key and weights times value. `convention`: see `CONVENTIONS`; the plain call
     also runs ViT blocks behind the last feature layer, predicts the boxes of all tokens, not only of the selected
     ones, applies class, box and mask heads to every decoder layer, and makes masks of the selected proposals. This is
-    what the paper prints, within 0.1 %: attention included in Tables 2, 3, 12 and 13, without it in Table 5.
+    what the paper prints, within 0.1 %: attention included in Tables 2, 3, 12 and 13, without it in Table 5. (The public
+    package of today selects the tokens first, and counts up to 0.4 % less in detection.)
+    Units: operations (two per multiply-accumulate). Raises ValueError for an unknown convention.
     """
     published = _is_published(convention)
     n2, queries, depth = knobs.grid**2, knobs.queries, knobs.decoder_layers
@@ -111,7 +113,10 @@ def operations(config: ModelConfig, knobs: Knobs, convention: str = "deployed") 
 
 
 def parameters(config: ModelConfig, knobs: Knobs, groups: int) -> dict[str, Any]:
-    """Parameters by part of a network of exactly these knobs, with `groups` query groups."""
+    """Parameters (absolute numbers) by part of a network of exactly these knobs, with `groups` query groups.
+
+    The parts add up to the network's parameters. Source: the layer sizes of Figure 2 and Tables 7 and 8.
+    """
     dim, hidden, classes = config.embed_dim, config.hidden_dim, config.num_classes
     depth, has_decoder = knobs.decoder_layers, knobs.has_decoder
     mlp = int(dim * config.mlp_ratio)

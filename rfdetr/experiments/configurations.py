@@ -53,7 +53,7 @@ def count_table(names: "Iterable[str]" = tuple(PRESETS)) -> pd.DataFrame:
     """Parameters and GFLOPs of published configurations against the print, counted by torch without any weights.
 
     Columns: configuration, table, params_printed and params_m (millions, all query groups), params_deployed;
-    gflops_printed, gflops (what the published code computes), gflops_no_attention (the same without attention products),
+    gflops_printed, gflops (a plain call of the training code), gflops_no_attention (the same without attention products),
     deployed (the exported graph, attention counted), matches (which convention the print follows, or none),
     difference (% of that convention, or of the nearest).
     """

@@ -1,5 +1,7 @@
 """Appendix C and Table 9: what a FLOPs number counts, and which convention each printed number follows."""
 
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +14,16 @@ from rfdetr.model.config import preset_config
 from rfdetr.paper import tables
 
 FAMILY = ("nano", "small", "medium", "large")
+SEGMENTERS = ("seg-nano", "seg-small", "seg-medium", "seg-large", "seg-xlarge", "seg-2xlarge")
+
+
+@cache
+def public_package() -> dict[str, Any]:
+    """GFLOPs of the published detectors as their public package runs them (`public_package.yaml`). Do not modify it."""
+    import yaml
+
+    path = Path(peers.__file__).with_name("public_package.yaml")
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def default_counter(name: str = "nano") -> pd.DataFrame:
@@ -46,10 +58,10 @@ def default_counter(name: str = "nano") -> pd.DataFrame:
 
 
 def conventions(names: tuple[str, ...] = FAMILY) -> pd.DataFrame:
-    """One network, eight numbers. Columns: configuration, printed, then GFLOPs and GMACs under each convention.
+    """One network, five numbers. Columns: configuration, printed, package, then GFLOPs and GMACs under each convention.
 
-    published / published_no_attention: what the published code computes in a plain call; deployed /
-    deployed_no_attention: the exported graph; gmacs: multiply-accumulates of the deployed graph.
+    package: what the public package counts today (a record); published / published_no_attention: the plain call that the
+    print fits; deployed / deployed_no_attention: the exported graph; gmacs: multiply-accumulates of the deployed graph.
     """
     rows = []
     for name in names:
@@ -59,6 +71,7 @@ def conventions(names: tuple[str, ...] = FAMILY) -> pd.DataFrame:
             {
                 "configuration": name,
                 "printed": PRESETS[name].gflops,
+                "package": public_package()["with_attention"].get(name),
                 "published": published.gflops,
                 "published_no_attention": published.gflops_no_attention,
                 "deployed": deployed.gflops,
@@ -67,6 +80,75 @@ def conventions(names: tuple[str, ...] = FAMILY) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def mask_conventions(names: tuple[str, ...] = SEGMENTERS) -> pd.DataFrame:
+    """What the segmentation numbers of Tables 3 and 13 count, attention included everywhere.
+
+    Columns: configuration, printed, published (masks of every decoder layer and of the selected tokens), package (a
+    record), deployed (masks of the last layer only), not_deployed (% of the print that an exported network leaves out).
+    """
+    rows = []
+    for name in names:
+        printed, deployed = PRESETS[name].gflops, analytic(preset_config(name)).gflops
+        assert printed is not None
+        rows.append(
+            {
+                "configuration": name,
+                "printed": printed,
+                "published": analytic(preset_config(name), convention="published").gflops,
+                "package": public_package()["with_attention"].get(name),
+                "deployed": deployed,
+                "not_deployed": 100 * (1 - deployed / printed),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def lw_detr_heads() -> pd.DataFrame:
+    """LW-DETR's printed GFLOPs against the records of this project.
+
+    Columns: size, printed, every_layer (heads of every decoder layer, attention counted), last_layer (as deployed),
+    no_attention (as deployed, attention left out).
+    """
+    rows = [
+        {
+            "size": entry["size"],
+            "printed": entry["published"]["gflops"],
+            "every_layer": entry["variants"]["all_layer_heads_with_attention"],
+            "last_layer": entry["gflops_with_attention"],
+            "no_attention": entry["gflops_no_attention"],
+        }
+        for entry in peers.entries()
+        if entry["name"] == "LW-DETR"
+    ]
+    return pd.DataFrame(rows)
+
+
+def graph_verdicts(masks: pd.DataFrame, heads: pd.DataFrame) -> list[Verdict]:
+    """Which graph the print counts. masks: from `mask_conventions`; heads: from `lw_detr_heads`."""
+
+    def largest(df: pd.DataFrame, column: str) -> float:
+        return float(100 * (df[column] / df.printed - 1).abs().max())
+
+    every, last = largest(masks, "published"), largest(masks, "deployed")
+    both, single = largest(heads, "every_layer"), largest(heads, "last_layer")
+    # The print has one digit.
+    digit = float((0.051 / heads.printed).max() * 100)
+    return [
+        Verdict(
+            "Tables 3 and 13 count the masks of every decoder layer",
+            "reproduced" if every < 1 < last else "contradicted",
+            {"every layer, %": round(every, 2), "last layer, %": round(last, 1)},
+            f"Within {every:.2f} % of the print; the deployed graph, with the last layer's masks, is up to {last:.0f} % below it.",
+        ),
+        Verdict(
+            "LW-DETR's printed GFLOPs count attention and the heads of every decoder layer",
+            "reproduced" if both <= digit and single > both else "contradicted",
+            {"every layer, %": round(both, 2), "last layer, %": round(single, 2)},
+            f"All {len(heads)} sizes agree with the print within {both:.2f} %; with the last layer's heads they are up to {single:.1f} % off.",
+        ),
+    ]
 
 
 def formula_check(names: tuple[str, ...] = (*FAMILY, "seg-nano", "seg-medium")) -> pd.DataFrame:

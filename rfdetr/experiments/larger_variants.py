@@ -64,7 +64,7 @@ def family_counts(names: tuple[str, ...] = ("large", *LARGE)) -> pd.DataFrame:
     """The ViT-B family beside the largest ViT-S size.
 
     Columns: configuration, backbone, tokens, windows, params_m (all groups), params_printed, backbone_m, rest_m, gflops
-    (as the published code), gflops_printed, attention (share of attention products, %).
+    (as printed: attention in, predictions of every decoder layer), gflops_printed, attention (share of attention products, %).
     """
     rows = []
     for name in names:

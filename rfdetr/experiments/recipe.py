@@ -80,6 +80,10 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _range(value: list[float]) -> str:
+    return f"{value[0]:g} to {value[1]:g} times the nominal one"
+
+
 def recipe_table() -> pd.DataFrame:
     """Columns: setting, paper, where (in the paper), lw_detr (its value, where the paper gives it), public_code, ours."""
     recipe = tables.document("training_recipe")
@@ -89,12 +93,13 @@ def recipe_table() -> pd.DataFrame:
     rows = []
     for setting, (name, keys) in _SOURCES.items():
         entry = paper[name] if name else {"value": NOT_STATED, "where": ""}
+        show = _range if name == "multi_scale_range" else _text
         rows.append(
             {
                 "setting": setting,
-                "paper": _text(entry["value"]),
+                "paper": show(entry["value"]),
                 "where": entry["where"],
-                "lw_detr": _text(entry["lw_detr_value"]) if "lw_detr_value" in entry else None,
+                "lw_detr": show(entry["lw_detr_value"]) if "lw_detr_value" in entry else None,
                 "public_code": ", ".join(f"{key} {_text(public[key])}" for key in keys) or None,
                 "ours": _text(ours[setting]),
             }
