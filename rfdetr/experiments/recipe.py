@@ -80,7 +80,7 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _range(value: list[float]) -> str:
+def _range(value: Any) -> str:
     return f"{value[0]:g} to {value[1]:g} times the nominal one"
 
 
