@@ -50,7 +50,7 @@ class Timing:
     pauses_ms  pauses between passes, ms; v2 Table 20 has four
     """
 
-    samples: int = 30
+    samples: int = 25
     seconds: float = 4.0
     pauses_ms: tuple[float, ...] = (0.0, 200.0, 400.0, 800.0)
 
