@@ -155,6 +155,8 @@ def test_every_print_has_its_convention_in_words(detection):
     df = families.ways(detection)
     assert sum(len(sizes.split(", ")) for sizes in df.sizes) == len(detection)
     assert df.set_index("family").way["LW-DETR"] == "attention counted, heads of all decoder layers"
+    assert df[df.way.str.startswith("none")].sizes.tolist() == ["R18"]
+    assert df[~df.way.str.startswith("none")].difference.max() < 2
     masks = families.ways(families.family_table(families.SEGMENTATION)).groupby("family")
     assert masks.size()["YOLOv11"] == 2
     assert masks.one_convention.min()["RF-DETR-Seg"] < -15

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import TINY
 from published import published_shapes, published_state, repeatable_weight
 
@@ -137,3 +138,56 @@ def test_equal_to_the_transformers_implementation(title, arch, sizes, segmentati
     else:
         torch.testing.assert_close(output.encoder.logits, expected.enc_outputs_class, atol=1e-5, rtol=0)
         torch.testing.assert_close(output.projector, expected.backbone_features, atol=1e-5, rtol=0)
+
+
+OTHER_KNOBS = [
+    Arch(96, 8, 4, 1, 6),  # resolution, windows, depth and queries
+    Arch(96, 12, 2, 2, 10),  # an enlarged kernel
+    Arch(48, 6, 1, 2, 10),  # a shrunken one
+]
+
+
+@pytest.mark.parametrize("segmentation", [False, True])
+@pytest.mark.parametrize("arch", OTHER_KNOBS, ids=str)
+def test_a_fixed_size_network_as_a_supernet_equals_their_network_of_that_size(arch, segmentation):
+    """Their network has other knobs and weights cut by hand; its kernel solves the least squares that define the resize."""
+    fixed = Arch(64, 8, 2, 2, 10)
+    config = ModelConfig(**TINY, default_arch=fixed, segmentation=segmentation)
+    whole = published_state(config)
+    whole["transformer.enc_output.0.bias"] *= -1.0  # no ties, as above
+    supernet = rfdetr.RFDETR(**config.to_dict()).double().eval()
+    supernet.load_state_dict(from_published(whole, config))
+
+    sizes = {"decoder_layers": arch.decoder_layers, "queries": arch.queries, "base_patch": arch.patch_size}
+    theirs = transformers_model(config.replace(**sizes, groups=1, default_arch=arch), arch, segmentation)
+    _, origin = from_transformers(theirs.state_dict())
+    with torch.no_grad():
+        for name, keys in origin.items():
+            weight = whole[name]
+            if name.endswith("projection.weight"):
+                weight = resized_by_least_squares(weight, arch.patch_size)
+            if name in ("query_feat.weight", "refpoint_embed.weight"):
+                weight = weight[: arch.queries]
+            for key, part in zip(keys, weight.chunk(len(keys)), strict=True):
+                theirs.get_parameter(key).copy_(part)
+
+    shape = (2, 3, arch.resolution, arch.resolution)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(1)).double()
+    with torch.no_grad():
+        expected = theirs(pixel_values=images)
+        for output in (supernet(images, arch), supernet.subnet(arch)(images)):
+            torch.testing.assert_close(output.logits, expected.logits, atol=1e-5, rtol=0)
+            torch.testing.assert_close(output.boxes, expected.pred_boxes, atol=1e-5, rtol=0)
+            if segmentation:
+                scale = float(expected.pred_masks.abs().max())
+                torch.testing.assert_close(output.masks, expected.pred_masks, atol=1e-5 * scale, rtol=0)
+
+
+def resized_by_least_squares(kernel, patch):
+    """The kernel that gives every resized patch the embedding of the patch, solved for all pixels at once."""
+    side = kernel.shape[-1]
+    pixels = torch.eye(side * side, dtype=torch.float64).reshape(-1, 1, side, side)
+    options = {"mode": "bicubic", "antialias": True, "align_corners": False}
+    resized = F.interpolate(pixels, size=(patch, patch), **options).flatten(1)
+    solution = torch.linalg.lstsq(resized, kernel.flatten(2).flatten(0, 1).mT, driver="gelsd").solution
+    return solution.mT.reshape(*kernel.shape[:2], patch, patch)

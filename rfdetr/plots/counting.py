@@ -12,9 +12,9 @@ def conventions(df: pd.DataFrame) -> Any:
     import matplotlib.pyplot as plt
 
     columns = {
-        "published": "as published",
+        "published": "plain call",
         "deployed": "deployed",
-        "published_no_attention": "as published, no attention",
+        "published_no_attention": "plain call, no attention",
         "deployed_no_attention": "deployed, no attention",
         "gmacs": "multiply-accumulates (deployed)",
     }

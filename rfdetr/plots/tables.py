@@ -93,7 +93,7 @@ def _text(value: Any, digits: int) -> str:
     if isinstance(value, Integral):
         return f"{int(value):,}"
     if isinstance(value, Real):
-        number = float(value)
+        number = float(value) + 0.0  # no "-0.0"
         if number and abs(number) < 10**-digits / 2:
             return f"{number:.1e}"
         return f"{number:,.{digits}f}"
