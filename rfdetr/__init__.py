@@ -11,7 +11,9 @@ from rfdetr.errors import UserError
 
 if TYPE_CHECKING:
     from rfdetr.model.detector import RFDETR, ModelConfig, build
+    from rfdetr.model.dinov2 import load_dinov2
     from rfdetr.model.official import load_official
+    from rfdetr.model.weights import with_classes
 
 __version__ = "0.1.0"
 
@@ -19,7 +21,9 @@ _LAZY = {
     "RFDETR": "rfdetr.model.detector",
     "ModelConfig": "rfdetr.model.detector",
     "build": "rfdetr.model.detector",
+    "load_dinov2": "rfdetr.model.dinov2",
     "load_official": "rfdetr.model.official",
+    "with_classes": "rfdetr.model.weights",
 }
 
 __all__ = [
@@ -34,7 +38,9 @@ __all__ = [
     "SearchSpace",
     "UserError",
     "build",
+    "load_dinov2",
     "load_official",
+    "with_classes",
 ]
 
 

@@ -167,6 +167,9 @@ def test_coco_results_use_original_category_ids():
     assert entry["category_id"] == 18 and entry["bbox"] == [10, 5, 10, 10] and entry["image_id"] == 7
     np.testing.assert_array_equal(coco_mask.decode(entry["segmentation"]), square().masks[0])
     assert square(0, coco_names).to_coco(7) == []
+    contiguous = CategoryMap.coco80().names
+    assert contiguous[79] == coco_names[90] == "toothbrush"
+    assert square(79, contiguous).to_coco(7)[0]["category_id"] == 90
     assert square(1, ("a", "b"), masks=False).to_coco(7)[0]["category_id"] == 2
     assert square(1).to_coco(7, CategoryMap((5, 9), ("a", "b")))[0]["category_id"] == 9
 
@@ -190,6 +193,15 @@ def test_filter_and_iteration():
     assert (score, label, name) == (0.75, 1, "b")
     nothing = detections.filter(detections.scores > 0.8)
     assert len(nothing) == 0 and nothing.masks.shape == (0, 20, 30) and nothing.to_coco(1) == []
+
+
+def test_the_supervision_package_takes_the_detections():
+    supervision = pytest.importorskip("supervision")
+    found = square(1, ("a", "b")).to_supervision()
+    assert isinstance(found, supervision.Detections) and found.area.tolist() == [100]
+    assert found["class_name"].tolist() == ["b"]
+    empty = square().filter(np.zeros(1, bool)).to_supervision()
+    assert len(empty) == 0 and empty.mask.shape == (0, 20, 30)
 
 
 def test_supervision_gets_the_same_numbers(monkeypatch):

@@ -1,4 +1,7 @@
-"""Sizes of a network (`ModelConfig`) and the published ones by name. No tensors here."""
+"""Sizes of a network (`ModelConfig`) and the published ones by name. No tensors here.
+
+Source: Appendix A, Tables 7 and 8, and Appendix E for the doubled widths of the DINOv2-B family.
+"""
 
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any

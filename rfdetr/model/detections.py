@@ -83,8 +83,8 @@ class Detections:
     def to_coco(self, image_id: int, categories: "CategoryMap | None" = None) -> list[dict[str, Any]]:
         """As entries of a COCO results file: bbox is left, top, width, height in px; masks are RLE.
 
-        categories: class index to category id. Default: COCO's own ids when the network has COCO's names, else ids
-        1..K in the order of the class indexes. Detections of an index that stands for no category are left out.
+        categories: class index to category id. Default: COCO's own ids when the network has COCO's names (the 91 of the
+        published checkpoints or the 80 in use), else ids 1..K in the order of the class indexes. Detections of an index that stands for no category are left out.
         """
         from rfdetr.data.categories import UNUSED
 
@@ -106,9 +106,9 @@ class Detections:
     def _categories(self) -> "CategoryMap":
         from rfdetr.data.categories import CategoryMap
 
-        official = CategoryMap.official()
-        if self.class_names == tuple(official.name_of(i) for i in range(official.num_classes)):
-            return official
+        for coco in (CategoryMap.official(), CategoryMap.coco80()):
+            if self.class_names == tuple(coco.name_of(i) for i in range(coco.num_classes)):
+                return coco
         count = int(self.labels.max(initial=-1)) + 1
         return CategoryMap.from_names(self.class_names or [f"class {i}" for i in range(count)])
 

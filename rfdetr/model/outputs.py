@@ -1,4 +1,7 @@
-"""What a detector returns: predictions of every decoder layer and of the encoder."""
+"""What a detector returns: predictions of every decoder layer and of the encoder.
+
+Source: Figure 2 (every decoder layer and the encoder are supervised, so any of them can be the last).
+"""
 
 from dataclasses import dataclass, field
 from functools import cached_property

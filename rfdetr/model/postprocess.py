@@ -1,4 +1,7 @@
-"""From a network's output to detections in pixels. No non-maximum suppression is needed."""
+"""From a network's output to detections in pixels.
+
+Source: Section 3: the best (query, class) pairs are the detections, without non-maximum suppression.
+"""
 
 from collections.abc import Sequence
 

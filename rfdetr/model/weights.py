@@ -1,4 +1,7 @@
-"""New networks from old ones: another set of classes for fine-tuning."""
+"""New networks from old ones: another set of classes for fine-tuning.
+
+Source: the focal prior of Lin et al. 2017 for the new class layers.
+"""
 
 from collections.abc import Sequence
 
