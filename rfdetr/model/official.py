@@ -54,7 +54,8 @@ def load_official(
     path_or_state_dict   path of a `.pth`, `.pt` or `.safetensors` file, of a folder that `save_pretrained` wrote (whole
                    or in shards), or a state dict (or checkpoint dict), with the published names or those of the
                    Transformers classes for this model; None downloads the public file by name
-    checksum       "md5:..." or "sha256:..." that a given file must have
+    checksum       "md5:..." or "sha256:..." that a given file must have. The tensors of a `.pth` file are compared with the
+                   file's own checksums anyway; a `.safetensors` file has none
     num_classes    K for fine-tuning: where the file has another number, the class layers are new (see `with_classes`)
     class_names    names of the K classes; default: COCO's for K = 91
     base_patch, position_grid   store kernel and positions at another size than the file has, for training a supernet
