@@ -17,7 +17,7 @@ STAMP := $(VENV)/installed-$(KEY)
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make book [PROFILE=smoke|cpu|gpu|t4]   execute the chapters and build the site: build/_build/html/index.html"
+	@echo "make book [PROFILE=smoke|cpu|full|gpu|t4]   execute the chapters and build the site: build/_build/html/index.html"
 	@echo "make test                              style, types, clean notebooks, unit tests"
 	@echo "make lint | format | clean | distclean"
 

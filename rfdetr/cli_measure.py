@@ -35,8 +35,14 @@ def search(
         bool, typer.Option(help="Be one of many workers of a search kept in --storage.")
     ] = False,
     storage: Annotated[
-        str, typer.Option(help="SQLite or PostgreSQL URL, or the path of a journal file.")
+        str,
+        typer.Option(
+            help="sqlite:///FILE, postgresql://..., or journal:///FILE. Without --worker: join, then measure."
+        ),
     ] = "",
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto: of the evaluation.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="Runtime of the latencies, see `benchmark`.")] = "onnxruntime",
+    workers: Annotated[int, typer.Option(help="Of the estimate of --dry-run.")] = 1,
     dry_run: Annotated[bool, typer.Option(help="Estimate the cost and stop.")] = False,
     budget: Annotated[
         float | None, typer.Option(help="Spend this part of the exact search's cost, e.g. 0.05.")
@@ -60,7 +66,7 @@ def search(
 
     if budget is not None and (worker or dry_run):
         raise UserError("--budget is a search of its own: leave out --worker and --dry-run")
-    model, dataset = open_network(weights), load_dataset(data, split)
+    model, dataset = open_network(weights).to(chosen_device(device)), load_dataset(data, split)
     base = get_profile(profile).recipe.search
     depths = tuple(d for d in base.decoder_layers if d <= model.config.decoder_layers)
     counts = tuple(q for q in base.queries if q <= model.config.queries) or (model.config.queries,)
@@ -72,19 +78,16 @@ def search(
     if dry_run:
         from rfdetr.search.study import dry_run as estimate
 
-        print(estimate(model, dataset, space).T.to_string(header=False))
+        print(estimate(model, dataset, space, workers).T.to_string(header=False))
         return
     if worker:
         _work(model, dataset, space, storage or f"sqlite:///{out / 'search.db'}", out)
         return
     given: dict[str, Any] = {
-        "measured": measured,
-        "threads": threads,
-        "seed": seed,
-        "origin": provenance(profile, seed),
-    }
+        "measured": measured, "threads": threads, "seed": seed, "runtime": runtime, "origin": provenance(profile, seed),
+    }  # fmt: skip
     if budget is None:
-        result = run(model, dataset, space, out, **given)
+        result = run(model, dataset, space, out, storage=storage, **given)
     else:
         result = search_within(budget, model, dataset, space, out, sampler=sampler, **given)
     columns = [
@@ -95,6 +98,19 @@ def search(
     ]
     print(result.front[columns].to_string(index=False, float_format=lambda v: f"{v:.3f}"))
     print(f"{len(result.table)} sub-networks: {result.path}")
+
+
+def chosen_device(name: str) -> str:
+    """cpu or cuda for "auto"; UserError when cuda is asked for and is not there."""
+    import torch
+
+    from rfdetr.errors import UserError
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError("there is no CUDA device here: use --device cpu, or a build of torch for its driver")
+    return name
 
 
 def _work(model: "RFDETR", dataset: "DetectionDataset", space: SearchSpace, storage: str, out: Path) -> None:

@@ -195,9 +195,9 @@ def test_unknown_claim_is_refused():
 
 
 def test_profiles():
-    assert set(PROFILES) == {"smoke", "cpu", "gpu", "t4"}
+    assert set(PROFILES) == {"smoke", "cpu", "full", "gpu", "t4"}
     assert [name for name, profile in PROFILES.items() if not profile.meaningful] == ["smoke"]
-    with pytest.raises(UserError, match="unknown profile 'big'; choose one of smoke, cpu, gpu, t4"):
+    with pytest.raises(UserError, match="unknown profile 'big'; choose one of smoke, cpu, full, gpu, t4"):
         get_profile("big")
 
 

@@ -160,8 +160,6 @@ def evaluate_grid(
     units that this call or earlier ones computed, `attrs["key"]` what the result depends on.
     Raises ArchError when the network has no such sub-network, UserError when classes do not fit.
     """
-    import pandas as pd
-
     model.config.check(space.largest)
     evaluator = GridEvaluator(
         model, dataset, batch_size=batch_size, dtype=dtype, masks=masks, categories=categories
@@ -182,10 +180,7 @@ def evaluate_grid(
             close()
     table = to_table(space, results)
     if gflops:
-        from rfdetr.benchmark.flops import analytic_table
-
-        counted = analytic_table(model, space.archs())
-        table = pd.concat([table, counted[["gflops"]]], axis=1)
+        table = with_gflops(model, space, table)
     table.attrs = {
         "key": evaluator.key,
         "seconds": {s: sum(r["seconds"].get(s, 0.0) for r in results.values()) for s in STAGES},
@@ -218,6 +213,16 @@ def to_table(space: SearchSpace, results: Mapping[Triple, Mapping[str, Any]]) ->
     if rows:
         return pd.DataFrame(rows)
     return pd.DataFrame(columns=["nominal_resolution", "nominal_queries", *KNOBS, *METRICS])
+
+
+def with_gflops(model: "RFDETR", space: SearchSpace, table: "pd.DataFrame") -> "pd.DataFrame":
+    """A complete table of `evaluate_grid` with a column `gflops`: those of the deployed sub-network (analytic count)."""
+    from rfdetr.benchmark.flops import analytic_table
+
+    about = table.attrs
+    table = table.assign(gflops=analytic_table(model, space.archs())["gflops"].to_numpy())
+    table.attrs = about
+    return table
 
 
 def fingerprint(model: torch.nn.Module) -> str:

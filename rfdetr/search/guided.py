@@ -1,105 +1,131 @@
-"""A budgeted search that fits accuracy and cost on the knobs and takes what promises most per cost."""
+"""A budgeted search that models accuracy and takes the encoder setting that promises most per cost.
 
+Accuracy is modelled in two parts, because all points of an encoder triple are learned at once: how good the triple's best
+point is (a Gaussian process on resolution, token grid and windows, in logits), and which share of that a decoder depth and
+query count reach (the mean over the triples seen).
+"""
+
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rfdetr.search.grid import Triple
 from rfdetr.search.pareto import front_mask, hypervolume
 
 if TYPE_CHECKING:
     from rfdetr.search.budget import Problem
 
+_STARTS = 3  # triples evaluated before the first fit, ...
+_START_COST = 0.01  # ... together at most this part of the exact cost, and at most a fifth of the budget
+_OPTIMISM = (0.0, 1.0)  # standard deviations above the mean at which a gain is computed
+
 
 def proposals(
     problem: "Problem", seed: int, budget: float
 ) -> Iterator[tuple[int, Callable[[list[int]], None]]]:
-    """Fit accuracy on the knobs, then take the unit with the largest expected hypervolume gain per cost.
+    """Endless (row to evaluate, function that takes the rows that were evaluated); see `rfdetr.search.budget.run`.
 
-    Accuracy has a mean and a spread (a Gaussian process on unit and decoder coordinates); the gain of a unit is averaged
-    over the mean and a somewhat optimistic reading. Cost is known for all points. Starts with three units of different cost
-    that together take at most a fifth of `budget`, so that a small budget is not eaten at once.
+    A triple's value is its expected gain of hypervolume, the mean over a plain and an optimistic reading, per cost.
     """
     rng = np.random.default_rng(seed)
     triples = sorted(problem.members, key=lambda t: problem.unit_cost[t])
-    affordable = [t for t in triples if problem.unit_cost[t] <= budget / 15] or triples[:1]
-    part = max(1, len(affordable) // 3)
-    start = [
-        affordable[min(len(affordable) - 1, int(rng.integers(i * part, (i + 1) * part)))] for i in range(3)
-    ]
-    inputs = _coordinates(problem.knobs)
-    done: set[tuple[int, int, int]] = set()
+    done: list[Triple] = []
 
     def tell(rows: list[int]) -> None:
-        done.add(problem.triple(rows[0]))
+        triple = problem.triple(rows[0])
+        if triple not in done:
+            done.append(triple)
 
-    for triple in dict.fromkeys(start):
-        yield problem.members[triple][-1], tell
-    low, high = problem.reference
+    cheap = [t for t in triples if problem.unit_cost[t] <= min(_START_COST, budget / 5) / _STARTS] or triples[
+        :1
+    ]
+    for part in np.array_split(np.arange(len(cheap)), _STARTS):
+        if len(part):
+            yield problem.members[cheap[int(rng.choice(part))]][-1], tell
     while True:
         spent = sum(problem.unit_cost[t] for t in done)
-        left = [t for t in triples if t not in done and spent + problem.unit_cost[t] <= budget]
-        if not left:
-            rest = [t for t in triples if t not in done] or triples
-            yield problem.members[rest[0]][-1], tell
-            continue
-        accuracy, spread = _predict(inputs, problem.accuracy, problem.known, rng)
-        known = np.flatnonzero(problem.known)
-        best_known = known[front_mask(problem.accuracy[known], problem.cost[known])]
-        have_accuracy, have_cost = problem.accuracy[best_known], problem.cost[best_known]
-        base = hypervolume(have_accuracy, have_cost, (low, high))
-        gains = []
-        for triple in left:
-            rows = problem.members[triple]
-            gain = 0.0
-            for optimism in (0.0, 0.5):
-                hoped = np.r_[have_accuracy, np.clip(accuracy[rows] + optimism * spread[rows], 0, 1)]
-                gain += hypervolume(hoped, np.r_[have_cost, problem.cost[rows]], (low, high)) - base
-            gains.append(gain / problem.unit_cost[triple])
-        best = left[int(np.argmax(np.array(gains) * (1 + 1e-9 * rng.random(len(gains)))))]
-        yield problem.members[best][-1], tell
+        left = [t for t in triples if t not in done and spent + problem.unit_cost[t] <= budget + 1e-12]
+        if left:
+            gains = _gains(problem, left, _predict(problem, done, left, seed))
+            chosen = left[int(np.argmax([gains[t] / problem.unit_cost[t] for t in left]))]
+        else:
+            chosen = next((t for t in triples if t not in done), triples[0])
+        yield problem.members[chosen][-1], tell
 
 
-def _coordinates(knobs: np.ndarray) -> np.ndarray:
-    """Standardised knobs and the side of the token grid, on which accuracy depends more than on either of its factors."""
-    resolution, patch, windows, depth, queries = knobs.T.astype(float)
-    side = np.log2(resolution / patch)
-    columns = [np.log2(resolution), side, np.log2(windows), np.sqrt(depth), np.log2(queries)]
-    inputs = np.stack(columns, axis=1)
-    return (inputs - inputs.mean(axis=0)) / np.maximum(inputs.std(axis=0), 1e-9)
+def _gains(
+    problem: "Problem", left: list[Triple], predicted: dict[Triple, tuple[np.ndarray, np.ndarray]]
+) -> dict[Triple, float]:
+    """Expected gain of hypervolume of each triple, from (mean, deviation) of the accuracies of its rows."""
+    known = np.flatnonzero(problem.known)
+    best = known[front_mask(problem.accuracy[known], problem.cost[known])]
+    accuracy, cost = problem.accuracy[best], problem.cost[best]
+    base = hypervolume(accuracy, cost, problem.reference)
+    gains = {}
+    for triple in left:
+        mean, deviation = predicted[triple]
+        costs = np.r_[cost, problem.cost[problem.members[triple]]]
+        gains[triple] = sum(
+            hypervolume(np.r_[accuracy, np.clip(mean + z * deviation, 0, 1)], costs, problem.reference) - base
+            for z in _OPTIMISM
+        ) / len(_OPTIMISM)
+    return gains
 
 
 def _predict(
-    inputs: np.ndarray, values: np.ndarray, known: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation for all points from the known ones; at most 150 of these, drawn at random."""
-    from scipy.linalg import cho_factor, cho_solve
+    problem: "Problem", done: list[Triple], left: list[Triple], seed: int
+) -> dict[Triple, tuple[np.ndarray, np.ndarray]]:
+    """(mean, deviation) of the accuracy of each row of the triples in `left`."""
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-    rows = np.flatnonzero(known)
-    rows = rows if len(rows) <= 150 else rng.choice(rows, 150, replace=False)
-    target = values[rows]
-    centre, scale = target.mean(), max(float(target.std()), 1e-9)
-    # Quadratic trend plus a smooth Gaussian process for what it leaves.
-    basis = _quadratic(inputs)
-    weights = np.linalg.solve(
-        basis[rows].T @ basis[rows] + 0.1 * np.eye(basis.shape[1]),
-        basis[rows].T @ ((target - centre) / scale),
+    best = np.array([np.nanmax(problem.accuracy[problem.members[t]]) for t in done])
+    logits = np.log(np.clip(best, 1e-3, 0.999) / (1 - np.clip(best, 1e-3, 0.999)))
+    every = _coordinates(list(problem.members))
+    centre, spread = every.mean(axis=0), np.maximum(every.std(axis=0), 1e-9)
+    seen, asked = ((_coordinates(ts) - centre) / spread for ts in (done, left))
+    # A linear trend, held small where there are few triples, carries the fit to settings far from those seen.
+    design = np.c_[np.ones(len(seen)), seen]
+    weights = np.linalg.solve(design.T @ design + np.diag([1e-6, 0.1, 0.1, 1.0]), design.T @ logits)
+    kernel = ConstantKernel(0.5, (0.05, 5)) * RBF([1.0, 1.0, 2.0], (0.5, 8)) + WhiteKernel(
+        0.003, (1e-3, 0.03)
     )
-    trend = basis @ weights
-    rest = (target - centre) / scale - trend[rows]
-    deviation = max(float(rest.std()), 0.02)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a length scale at its bound: the knob does not matter yet
+        process = GaussianProcessRegressor(kernel, random_state=seed).fit(seen, logits - design @ weights)
+    rest, deviation = process.predict(asked, return_std=True)
+    mean = np.c_[np.ones(len(asked)), asked] @ weights + rest
+    middle, high = (1 / (1 + np.exp(-value)) for value in (mean, mean + deviation))
+    share = _shares(problem, done, best)
+    found = {}
+    for index, triple in enumerate(left):
+        pattern = np.array([share(*problem.knobs[row, 3:].tolist()) for row in problem.members[triple]])
+        found[triple] = middle[index] * pattern, (high[index] - middle[index]) * pattern
+    return found
 
-    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.exp(-0.5 * ((a[:, None] - b[None]) ** 2).sum(-1) / 1.5**2)
 
-    factor = cho_factor(kernel(inputs[rows], inputs[rows]) + 0.05 * np.eye(len(rows)))
-    across = kernel(inputs, inputs[rows])
-    mean = trend + across @ cho_solve(factor, rest)
-    variance = 1 - np.einsum("ij,ji->i", across, cho_solve(factor, across.T))
-    return centre + scale * mean, scale * deviation * np.sqrt(np.clip(variance, 0, None))
+def _coordinates(triples: list[Triple]) -> np.ndarray:
+    """[N, 3]: logarithms of the side of the token grid, of the resolution, of the windows."""
+    resolution, patch, windows = np.array(triples, dtype=float).reshape(-1, 3).T
+    return np.log2(np.stack([resolution / patch, resolution, windows], axis=1))
 
 
-def _quadratic(inputs: np.ndarray) -> np.ndarray:
-    count = inputs.shape[1]
-    pairs = [inputs[:, i] * inputs[:, j] for i in range(count) for j in range(i, count)]
-    return np.column_stack([np.ones(len(inputs)), inputs, *pairs])
+def _shares(problem: "Problem", done: list[Triple], best: np.ndarray) -> Callable[[int, int], float]:
+    """Function (decoder layers, queries) -> mean share of its triple's best accuracy; the nearest pair stands for others."""
+    found: dict[tuple[int, int], list[float]] = {}
+    for triple, top in zip(done, best, strict=True):
+        for row in problem.members[triple]:
+            if not np.isnan(problem.accuracy[row]):
+                depth, queries = problem.knobs[row, 3:].tolist()
+                found.setdefault((depth, queries), []).append(problem.accuracy[row] / max(top, 1e-9))
+    means = {pair: float(np.mean(values)) for pair, values in found.items()}
+
+    def share(depth: int, queries: int) -> float:
+        if (depth, queries) in means:
+            return means[depth, queries]
+        near = min(means, key=lambda pair: abs(pair[0] - depth) + 2 * abs(np.log2(pair[1] / queries)))
+        return means[near]
+
+    return share

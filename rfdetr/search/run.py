@@ -14,7 +14,7 @@ import numpy as np
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.files import atomic_path, write_json
-from rfdetr.search.grid import KNOBS, evaluate_grid, fingerprint
+from rfdetr.search.grid import KNOBS, evaluate_grid, fingerprint, with_gflops
 from rfdetr.search.pareto import front, front_mask
 
 if TYPE_CHECKING:
@@ -43,14 +43,17 @@ def search(
     measured: int = 40,
     threads: int = 1,
     seed: int = 0,
+    runtime: str = "onnxruntime",
+    storage: str = "",
     progress: bool | Callable[[int, int], None] = True,
     origin: dict[str, Any] | None = None,
 ) -> SearchResult:
-    """Evaluate every sub-network of `space` on `dataset`, time `measured` of them in ONNX Runtime, write table.csv.
+    """Evaluate every sub-network of `space` on `dataset`, time `measured` of them, write table.csv.
 
     out_dir   table.csv, front.csv, search.json (provenance), evaluated/ (finished work, used again) and onnx/
     measured  how many sub-networks are timed, see `candidates`
-    threads   CPU threads of ONNX Runtime
+    threads   CPU threads of the runtime;   runtime: see `rfdetr.benchmark.runtimes`
+    storage   URL of a search by many workers (`study.run_worker`): join it until it is done, and use its accuracies
 
     A stopped search goes on where it was. The columns are the five knobs, the COCO numbers, gflops, and latency_ms
     (NaN where not measured).
@@ -58,12 +61,16 @@ def search(
     from rfdetr.benchmark.latency import measure_latency
 
     folder = Path(out_dir)
-    points = evaluate_grid(model, dataset, space, folder=folder / "evaluated", gflops=True, progress=progress)
+    if storage:
+        points = with_gflops(model, space, _joined(model, dataset, space, storage, progress))
+    else:
+        kept = folder / "evaluated"
+        points = evaluate_grid(model, dataset, space, folder=kept, gflops=True, progress=progress)
     table = points.drop(columns=["nominal_resolution", "nominal_queries"]).drop_duplicates(list(KNOBS))
     table = table.reset_index(drop=True)
     archs = candidates(table, measured, seed)
     timed = measure_latency(
-        model, archs, threads=threads, progress=progress is True, cache_dir=folder / "onnx"
+        model, archs, runtime, threads, progress=progress is True, cache_dir=folder / "onnx"
     )
     table = table.merge(timed[[*KNOBS, "latency_ms"]], on=list(KNOBS), how="left")
     best = front(table.dropna(subset=["latency_ms"]))
@@ -87,6 +94,7 @@ def search_within(
     measured: int = 40,
     threads: int = 1,
     seed: int = 0,
+    runtime: str = "onnxruntime",
     progress: bool = True,
     origin: dict[str, Any] | None = None,
 ) -> SearchResult:
@@ -101,7 +109,7 @@ def search_within(
 
     folder = Path(out_dir)
     archs = measurement_plan(space, measured, seed)
-    timed = measure_latency(model, archs, threads=threads, progress=progress, cache_dir=folder / "onnx")
+    timed = measure_latency(model, archs, runtime, threads, progress=progress, cache_dir=folder / "onnx")
     latency = LatencyModel.fit(timed, seed=seed)
 
     def report(spent: float, units: int) -> None:
@@ -121,6 +129,20 @@ def search_within(
         "latency_model": {"method": latency.method, "cross_validation": latency.cross_validation.to_dict("records")},
     }  # fmt: skip
     return _write(folder, table, front(table, cost="predicted_ms"), timed, model, dataset, about, origin)
+
+
+def _joined(
+    model: "RFDETR", dataset: DetectionDataset, space: SearchSpace, storage: str, progress: Any
+) -> "pd.DataFrame":
+    from rfdetr.search.study import run_worker
+
+    def report(state: Any) -> None:
+        if callable(progress):
+            progress(state.done, state.total)
+        elif progress:
+            print(state, flush=True)
+
+    return run_worker(model, dataset, space, storage, on_progress=report)
 
 
 def _write(
