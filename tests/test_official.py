@@ -6,6 +6,7 @@ import os
 import pickle
 import threading
 
+import numpy as np
 import pytest
 import torch
 from published import published_shapes, published_state
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 import rfdetr
 from rfdetr import PRESETS, Arch, UserError
 from rfdetr.model import downloads
+from rfdetr.model.checkpoint_files import read_tensors
 from rfdetr.model.config import preset_config
 from rfdetr.model.official import published_names
 
@@ -269,6 +271,37 @@ def test_one_changed_bit_is_noticed_without_a_checksum(tmp_path):
     torch.load(file, weights_only=True)
     with pytest.raises(UserError, match=r"truncated or damaged.*CRC"):
         rfdetr.load_official("nano", file)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_no_damage_gets_past_as_another_error(tmp_path, kind):
+    """Changed bits and cuts anywhere: the file is refused with a message, or what it holds is what was saved."""
+    state = {f"a{i}": torch.arange(9.0) + i for i in range(3)}
+    file = tmp_path / ("x.safetensors" if kind == "safetensors" else "x.pth")
+    if kind == "safetensors":
+        save_file(state, file)
+    else:
+        torch.save({"model": state, "epoch": 3}, file, _use_new_zipfile_serialization=kind == "zip")
+    content = file.read_bytes()
+    rng = np.random.default_rng(0)
+    read = 0
+    for attempt in range(200):
+        broken = bytearray(content)
+        position = int(rng.integers(len(broken)))
+        if attempt % 4 == 0:
+            broken = broken[:position]
+        else:
+            broken[position] ^= 1 << int(rng.integers(8))
+        file.write_bytes(broken)
+        try:
+            tensors, _, _ = read_tensors(file)
+        except UserError:
+            continue
+        read += 1
+        if kind == "zip":
+            assert tensors.keys() == state.keys()
+            assert all(torch.equal(tensors[name], value) for name, value in state.items())
+    assert read < 150
 
 
 class Server(http.server.BaseHTTPRequestHandler):
