@@ -9,6 +9,8 @@ from onnx import numpy_helper
 from rfdetr.benchmark import fp16
 from rfdetr.benchmark.artifact import load_artifact
 from rfdetr.benchmark.export import cpu_session
+from rfdetr.benchmark.latency import time_artifact
+from rfdetr.benchmark.runtimes.base import load_runtime
 from rfdetr.errors import UserError
 
 
@@ -55,6 +57,7 @@ def test_a_healthy_graph_stays_in_range_and_converts(artifact, tmp_path) -> None
     assert half.precision == "fp16" and half.sha256 != artifact.sha256
     assert half.metadata["fp32_sha256"] == artifact.sha256 and half.arch == artifact.arch
     assert half.inputs == artifact.inputs and half.outputs == artifact.outputs
+    onnx.checker.check_model(str(half.file), full_check=True)
     types = {t.data_type for t in onnx.load(half.file).graph.initializer if len(t.dims) > 1}
     assert onnx.TensorProto.FLOAT16 in types
     assert half.file.stat().st_size < 0.75 * artifact.file.stat().st_size
@@ -85,6 +88,34 @@ def test_overflow_is_named_and_remedied(overflowing, artifact, tmp_path) -> None
     safe, _ = fp16.to_fp16_safely(big, tmp_path / "safe.onnx", feeds())
     assert best(safe, artifact) < 0.1
     assert names <= set(json.loads(safe.metadata["kept_in_fp32"]))
+
+
+def test_precision_is_that_of_the_execution(artifact, tmp_path) -> None:
+    half = fp16.to_fp16(artifact, tmp_path / "half.onnx")
+    # A processor computes most of an FP16 file in FP32 ...
+    with load_runtime("onnxruntime", half) as runtime:
+        assert runtime.info.precision == "mixed"
+        plain = runtime.run(feeds(1)[0])
+    # ... unless every tensor is rounded, as on a device with FP16 arithmetic; which has no latency.
+    with load_runtime("onnxruntime", half, emulate_fp16=True) as runtime:
+        assert runtime.info.precision == "fp16" and runtime.artifact.sha256 == half.sha256
+        rounded = runtime.run(feeds(1)[0])
+        assert np.array_equal(rounded["boxes"], rounded["boxes"].astype(np.float16).astype(np.float32))
+        with pytest.raises(UserError, match="no latency"):
+            time_artifact(runtime, "buffered")
+    assert not np.array_equal(plain["logits"], rounded["logits"])
+    with pytest.raises(UserError, match="not for fp32 on cpu"):
+        load_runtime("onnxruntime", artifact, emulate_fp16=True)
+
+
+def test_emulation_rounds_every_half_tensor_and_no_other(artifact, overflowing, tmp_path) -> None:
+    safe, _ = fp16.to_fp16_safely(overflowing[0], tmp_path / "safe.onnx", feeds())
+    graph = onnx.load_from_string(fp16.emulated(safe)).graph
+    assert not any(t.data_type == onnx.TensorProto.FLOAT16 for t in graph.initializer)
+    rounded = {n.output[0].removesuffix("/half") for n in graph.node if n.output[0].endswith("/half")}
+    assert "backbone.blocks.1.fc1/Add.out" in rounded
+    # The tensor that was kept in FP32 because it overflows is not rounded.
+    assert "large" not in rounded
 
 
 def test_only_fp32_files_are_converted_and_nodes_must_exist(artifact, tmp_path) -> None:

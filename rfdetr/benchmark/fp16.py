@@ -12,6 +12,7 @@ import numpy as np
 
 from rfdetr.benchmark.artifact import Artifact, load_artifact
 from rfdetr.benchmark.export import write_graph
+from rfdetr.benchmark.graph import in_order_of_use
 from rfdetr.errors import UserError
 
 if TYPE_CHECKING:
@@ -131,6 +132,9 @@ def to_fp16(artifact: Artifact, path: str | Path, keep: Sequence[str] = ()) -> A
     )
     del converted.graph.value_info[:]
     _clean_casts(converted.graph)
+    # The converter puts casts at the end, but a valid graph makes every tensor before it is read.
+    nodes = in_order_of_use(converted.graph, [o.name for o in converted.graph.output])
+    _replace_nodes(converted.graph, nodes)
     metadata = dict(artifact.metadata) | {
         "precision": "fp16",
         "fp32_sha256": artifact.sha256,
@@ -176,6 +180,51 @@ def _clean_casts(graph: Any) -> None:
             graph.node.remove(node)
 
 
+def emulated(artifact: Artifact) -> bytes:
+    """The graph of an FP16 file with FP32 operators, in which every tensor that is FP16 in the file is rounded to FP16.
+
+    ONNX Runtime has few FP16 operators for processors and keeps what lies between two others in FP32, so it neither rounds
+    nor overflows where a device with FP16 arithmetic would. This graph does (sums inside a product are FP32, as on tensor
+    cores). It is a way to execute the file on a processor, slowly, and no other artifact.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load(artifact.file)
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    half = {v.name for v in inferred.graph.value_info if v.type.tensor_type.elem_type == TensorProto.FLOAT16}
+    half |= {o.name for o in model.graph.output if o.type.tensor_type.elem_type == TensorProto.FLOAT16}
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT16:
+            value = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    nodes = []
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT16:
+                attribute.i = TensorProto.FLOAT
+            if attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT16:
+                value = numpy_helper.to_array(attribute.t).astype(np.float32)
+                attribute.t.CopyFrom(numpy_helper.from_array(value))
+        nodes.append(node)
+        for index, name in enumerate(node.output):
+            if name in half:
+                node.output[index] = f"{name}/exact"
+                nodes.append(
+                    helper.make_node("Cast", [f"{name}/exact"], [f"{name}/half"], to=TensorProto.FLOAT16)
+                )
+                nodes.append(helper.make_node("Cast", [f"{name}/half"], [name], to=TensorProto.FLOAT))
+    _replace_nodes(model.graph, nodes)
+    return model.SerializeToString()
+
+
+def _replace_nodes(graph: Any, nodes: Sequence[Any]) -> None:
+    # Nodes that are taken out of a graph are gone, so they are copied first.
+    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
 def to_fp16_safely(
     artifact: Artifact, path: str | Path, inputs: Sequence[dict[str, np.ndarray]]
 ) -> "tuple[Artifact, pd.DataFrame]":
@@ -189,15 +238,20 @@ def output_error(
 ) -> dict[str, float]:
     """Largest absolute difference of every output of two files over `inputs`; infinite where one is not finite.
 
-    Rounding may swap two queries of nearly the same rank, so compare accuracy too (`evaluate_artifact`).
+    FP16 files are emulated. Rounding may swap two queries of nearly the same rank, so compare accuracy too
+    (`rfdetr.benchmark.accuracy.evaluate_artifact`).
     """
-    from rfdetr.benchmark.export import cpu_session
+    from rfdetr.benchmark.runtimes.base import load_runtime
 
     names = [o.name for o in artifact.outputs]
-    sessions = [cpu_session(a.file) for a in (artifact, reference)]
+    loaded = [
+        load_runtime("onnxruntime", a, emulate_fp16=a.precision == "fp16") for a in (artifact, reference)
+    ]
     worst = dict.fromkeys(names, 0.0)
     for feed in inputs:
-        for name, a, b in zip(names, *(s.run(names, feed) for s in sessions), strict=True):
+        found, expected = (runtime.run(feed) for runtime in loaded)
+        for name in names:
+            a, b = found[name], expected[name]
             error = float(np.abs(a - b).max()) if np.isfinite(a).all() and np.isfinite(b).all() else np.inf
             worst[name] = max(worst[name], error)
     return worst

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from rfdetr.benchmark.rewrite import rewrite
 from rfdetr.model.decoder import decode_boxes
 from rfdetr.model.detector import SubNet
 from rfdetr.model.outputs import Prediction
@@ -151,7 +152,7 @@ def trace(
         ):
             step(model)
         proto: onnx.ModelProto = ir.to_proto(model)
-    _make_gelu_fusible(proto.graph)
+    rewrite(proto.graph)
     for node in proto.graph.node:
         node.name = _scope(node)
         del node.metadata_props[:]
@@ -166,35 +167,6 @@ def trace(
     proto.graph.name = "rfdetr"
     proto.graph.doc_string = proto.doc_string = ""
     return proto
-
-
-def _make_gelu_fusible(graph: Any) -> None:
-    """Turn x * (0.5 * (1 + erf)) into (x * (1 + erf)) * 0.5, the form that runtimes know as one operator.
-
-    The result is the same to the last bit, as one half is a power of two.
-    """
-    from onnx import numpy_helper
-
-    scalars = {t.name: float(numpy_helper.to_array(t)) for t in graph.initializer if not t.dims}
-    producer = {name: node for node in graph.node for name in node.output}
-
-    def made_by(name: str, operator: str) -> Any:
-        node = producer.get(name)
-        return node if node is not None and node.op_type == operator else None
-
-    for last in graph.node:
-        if last.op_type != "Mul":
-            continue
-        for x, halved in (tuple(last.input), tuple(last.input)[::-1]):
-            first = made_by(halved, "Mul")
-            if first is None or sorted(scalars.get(i, 0.0) for i in first.input) != [0.0, 0.5]:
-                continue
-            half, one_plus = sorted(first.input, key=lambda i: scalars.get(i, 0.0), reverse=True)
-            added = made_by(one_plus, "Add")
-            if added is not None and any(made_by(i, "Erf") for i in added.input):
-                first.input[:] = [x, one_plus]
-                last.input[:] = [halved, half]
-                break
 
 
 def _scope(node: Any) -> str:
@@ -217,7 +189,7 @@ def cut(model: "onnx.ModelProto", depth: int) -> "onnx.ModelProto":
     suffix = f"_{depth}"
     model = _merged(_pruned(model, [o for o in model.graph.output if o.name.endswith(suffix)]))
     graph = model.graph
-    nodes = _in_order_of_use(graph, [o.name for o in graph.output])
+    nodes = in_order_of_use(graph, [o.name for o in graph.output])
 
     result = onnx.ModelProto()
     result.CopyFrom(_shell(model))
@@ -253,7 +225,7 @@ def cut(model: "onnx.ModelProto", depth: int) -> "onnx.ModelProto":
 def _pruned(model: "onnx.ModelProto", outputs: list[Any]) -> "onnx.ModelProto":
     """The part of a graph that some of its outputs need."""
     result = _shell(model)
-    result.graph.node.extend(_in_order_of_use(model.graph, [o.name for o in outputs]))
+    result.graph.node.extend(in_order_of_use(model.graph, [o.name for o in outputs]))
     used = {name for node in result.graph.node for name in node.input}
     result.graph.initializer.extend(t for t in model.graph.initializer if t.name in used)
     result.graph.input.extend(model.graph.input)
@@ -276,7 +248,7 @@ def _merged(model: "onnx.ModelProto") -> "onnx.ModelProto":
     return ir.to_proto(merged)
 
 
-def _in_order_of_use(graph: Any, names: list[str]) -> list[Any]:
+def in_order_of_use(graph: Any, names: list[str]) -> list[Any]:
     """The nodes that the tensors `names` need, each after its inputs; the order depends on the graph alone."""
     producer = {name: node for node in graph.node for name in node.output if name}
     ordered: list[Any] = []

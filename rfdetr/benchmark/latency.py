@@ -44,6 +44,8 @@ def time_artifact(
     """
     if runs < 1:
         raise UserError(f"runs must be at least 1, not {runs}")
+    if runtime.info.details.get("emulated"):
+        raise UserError("an emulated precision has an accuracy, but no latency")
     inputs = random_inputs(runtime.artifact, batch)
     runtime.bind(inputs)
     watcher = monitor(runtime.has_copies) if watch else nullcontext()

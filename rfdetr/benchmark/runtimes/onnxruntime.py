@@ -34,15 +34,20 @@ class OnnxRuntime(Runtime):
         provider: str = "cpu",
         threads: int = 1,
         fp16: bool = False,
+        emulate_fp16: bool = False,
         device: int = 0,
         **_: Any,
     ) -> Self:
         """Load an ONNX file.
 
-        provider   cpu, cuda or tensorrt
-        threads    threads inside an operator (CPU); operators run one after the other
-        fp16       let the TensorRT provider choose FP16 for an FP32 file
-        device     index of the GPU
+        provider      cpu, cuda or tensorrt
+        threads       threads inside an operator (CPU); operators run one after the other
+        fp16          let the TensorRT provider choose FP16 for an FP32 file
+        emulate_fp16  round every FP16 tensor of an FP16 file to FP16 (`rfdetr.benchmark.fp16.emulated`), for its accuracy;
+                      such a runtime cannot be timed
+        device        index of the GPU
+
+        Otherwise the precision of an FP16 file on a processor is "mixed": most of it is computed in FP32.
         """
         try:
             import onnxruntime
@@ -52,6 +57,10 @@ class OnnxRuntime(Runtime):
             raise UserError(f"ONNX Runtime runs .onnx files, not {artifact.path} ({artifact.format})")
         if provider not in _PROVIDERS:
             raise UserError(f"unknown provider {provider!r}; choose one of {', '.join(_PROVIDERS)}")
+        if emulate_fp16 and (provider != "cpu" or artifact.precision != "fp16"):
+            raise UserError(
+                f"FP16 is emulated for FP16 files on the CPU, not for {artifact.precision} on {provider}"
+            )
         if threads < 1:
             raise UserError(f"threads must be at least 1, not {threads}")
         wanted = _PROVIDERS[provider]
@@ -72,17 +81,28 @@ class OnnxRuntime(Runtime):
             settings["use_tf32"] = 0
         if provider == "tensorrt":
             settings["trt_fp16_enable"] = fp16
-        session = onnxruntime.InferenceSession(str(artifact.path), options, providers=[(wanted, settings)])
+        source: str | bytes = str(artifact.path)
+        if emulate_fp16:
+            from rfdetr.benchmark.fp16 import emulated
+
+            source = emulated(artifact)
+        session = onnxruntime.InferenceSession(source, options, providers=[(wanted, settings)])
         if wanted not in session.get_providers():
             raise UserError(f"{wanted} could not be started on this machine; is there an NVIDIA driver?")
         gpu = provider != "cpu"
+        precision, details = artifact.precision, {"fp16": fp16} if gpu else {"threads": threads}
+        if provider == "tensorrt" and fp16:
+            precision = "mixed"
+        elif not gpu and precision == "fp16":
+            precision = "fp16" if emulate_fp16 else "mixed"
+            details["emulated"] = emulate_fp16
         info = RuntimeInfo(
-            runtime="onnxruntime" if not gpu else f"onnxruntime-{provider}",
+            runtime=f"onnxruntime-{provider}" if gpu else "onnxruntime",
             version=onnxruntime.__version__,
-            device=cpu_name() if not gpu else gpu_driver(device)[0],
-            precision="mixed" if provider == "tensorrt" and fp16 else artifact.precision,
-            driver="" if not gpu else gpu_driver(device)[1],
-            details={"threads": threads} if not gpu else {"fp16": fp16},
+            device=gpu_driver(device)[0] if gpu else cpu_name(),
+            precision=precision,
+            driver=gpu_driver(device)[1] if gpu else "",
+            details=details,
         )
         return cls(artifact, session, provider, info)
 
