@@ -13,6 +13,8 @@ import pytest
 from rfdetr.errors import UserError
 from rfdetr.search.queue import WorkQueue
 
+UNITS, KILLS = 240, 20
+
 
 def worker(url, log, count):
     """A worker process whose units take a few milliseconds and log that they were computed."""
@@ -74,8 +76,8 @@ def urls(tmp_path):
 
 def test_killed_workers_with_sqlite(tmp_path):
     url, log = urls(tmp_path)["sqlite"], tmp_path / "computed"
-    assert disturbed(url, log, count=40, kills=3) >= 2
-    check(url, 40)
+    assert disturbed(url, log, UNITS, KILLS) == KILLS
+    check(url, UNITS)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])
@@ -216,5 +218,5 @@ def postgres(tmp_path_factory):
 
 def test_killed_workers_with_postgresql(postgres, tmp_path):
     log = tmp_path / "computed"
-    assert disturbed(postgres, log, count=40, kills=3) >= 2
-    check(postgres, 40)
+    assert disturbed(postgres, log, UNITS, KILLS) == KILLS
+    check(postgres, UNITS)

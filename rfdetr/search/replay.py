@@ -35,7 +35,7 @@ def budgeted_curves(
     siblings   see `rfdetr.search.budget.run`
 
     Columns: sampler, seed, step, spent (part of the exact cost), hypervolume (part of the exact front's, reference:
-    accuracy 0 and the dearest point's cost), evaluated (points seen), units. One row per new unit.
+    accuracy 0 and the dearest point's cost; 1 where that is empty), evaluated (points seen), units. One row per new unit.
     """
     import pandas as pd
 
@@ -75,7 +75,7 @@ def _replay(
         yield {
             "step": number,
             "spent": step.spent,
-            "hypervolume": volume / whole,
+            "hypervolume": volume / whole if whole else 1.0,
             "evaluated": int(problem.known.sum()),
             "units": number,
         }
