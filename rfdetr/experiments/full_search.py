@@ -10,10 +10,11 @@ import numpy as np
 
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.experiments import kept, supernet
-from rfdetr.experiments.profiles import get_profile
+from rfdetr.experiments.profiles import Profile, get_profile
 from rfdetr.experiments.store import Store
 from rfdetr.search import cost, grid
 from rfdetr.search.latency_model import LatencyModel, measurement_plan
+from rfdetr.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,14 +38,21 @@ def make(
 ) -> None:
     """Train (or load), evaluate the whole grid, time a sample, and keep everything in `folder`."""
     profile = get_profile(profile_name)
+    keep(folder, profile, supernet.train_supernet(profile, seed, store), seed, store, origin, held_out)
+
+
+def keep(
+    folder: Path,
+    profile: Profile,
+    trained: supernet.Trained,
+    seed: int,
+    store: Store,
+    origin: dict[str, Any],
+    held_out: int = HELD_OUT,
+) -> None:
+    """The rest of `make`, for a network that has been trained."""
     recipe = profile.recipe
-    trained = supernet.train_supernet(profile, seed, store)
-    # From here on with the weights as they are shipped, so that a reader's evaluation gives the same numbers.
-    weights = trained.folder / "network.safetensors"
-    if not weights.exists():
-        kept.write_network(trained.model, weights)
-    model = kept.read_network(weights)
-    work = store.root / f"full-search-{grid.fingerprint(model)}"
+    model, work = shipped(trained, store)
     data = supernet.data(profile, "val")
     points = grid.evaluate_grid(
         model, data, recipe.search, folder=work / "evaluated", gflops=True, progress=True
@@ -59,10 +67,21 @@ def make(
         model,
         seconds=points.attrs["seconds"],
         training_seconds=float(trained.log["seconds"].sum()),
+        training=load_checkpoint(trained.folder / "checkpoint.pt").provenance,
         images=len(data),
         dataset=data.fingerprint,
         environment=timed.attrs["environment"],
     )
+
+
+def shipped(trained: supernet.Trained, store: Store) -> "tuple[RFDETR, Path]":
+    """The network with the weights as they are kept, rounded, so that a reader's evaluation gives the same numbers; and the
+    folder of finished work on it.
+    """
+    path = store.root / f"full-search-{grid.fingerprint(trained.model)}"
+    if not (path / "network.safetensors").exists():
+        kept.write_network(trained.model, path / "network.safetensors")
+    return kept.read_network(path / "network.safetensors"), path
 
 
 def time_sample(
@@ -114,7 +133,12 @@ def held_out_report(model: LatencyModel, timed: "pd.DataFrame") -> dict[str, Any
 
 
 def recomputed(
-    model: "RFDETR", dataset: "DetectionDataset", table: "pd.DataFrame", space: SearchSpace, count: int, seed: int = 0
+    model: "RFDETR",
+    dataset: "DetectionDataset",
+    table: "pd.DataFrame",
+    space: SearchSpace,
+    count: int,
+    seed: int = 0,
 ) -> "pd.DataFrame":
     """Evaluate `count` encoder triples again and hold them against a table: the five knobs, AP, kept_AP."""
     import pandas as pd
