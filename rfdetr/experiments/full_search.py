@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rfdetr.data.dataset import DetectionDataset
-
     from rfdetr.model.detector import RFDETR
 
 PROFILE = "full"
