@@ -61,6 +61,6 @@ def results(
     seed: Annotated[int, typer.Option(help="First seed.")] = 0,
 ) -> None:
     """Make one of the results that are kept in the repository anew; a stopped run goes on."""
-    from rfdetr.experiments.kept import make
+    from rfdetr.experiments.long_runs import make
 
     print(make(name, out, seed))

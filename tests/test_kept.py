@@ -11,7 +11,7 @@ from conftest import TINY, scramble
 
 from rfdetr import RFDETR
 from rfdetr.errors import UserError
-from rfdetr.experiments import full_search, kept, sampling_study, supernet
+from rfdetr.experiments import full_search, kept, long_runs, sampling_study, supernet
 from rfdetr.experiments.profiles import PROFILES, get_profile
 from rfdetr.experiments.store import Store, provenance
 from rfdetr.model.config import ModelConfig
@@ -85,7 +85,7 @@ def test_a_changed_table_is_noticed(full, tmp_path):
     with pytest.raises(UserError, match="no kept result"):
         kept.load("y", tmp_path)
     with pytest.raises(UserError, match="unknown result 'y'; choose one of sampling-study"):
-        kept.make("y", tmp_path)
+        long_runs.make("y", tmp_path)
 
 
 def test_kept_weights_round_once_and_damage_is_refused(tmp_path):

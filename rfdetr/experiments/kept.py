@@ -1,17 +1,16 @@
 """Results of runs that are too long for a chapter: made once, committed under `results/`, shown with where they come from.
 
 One folder per result: CSV tables, `result.json` (provenance, tables with their SHA-256) and, where a chapter computes
-with it, the network. `make(name)` makes one anew; everything on the way is in the artifact store, so a stopped run goes on.
+with it, the network. `rfdetr.experiments.long_runs` makes them.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rfdetr.errors import UserError
-from rfdetr.experiments.store import Store, provenance
 from rfdetr.files import atomic_path, sha256_file, write_json
 from rfdetr.sources import package_root
 
@@ -123,23 +122,3 @@ def read_network(path: Path) -> "RFDETR":
     model = RFDETR(**config.to_dict())
     model.load_state_dict(weights)
     return model.eval()
-
-
-def make(name: str, out: Path | None = None, seed: int = 0, store: Store | None = None) -> Path:
-    """Run what makes a result and write it to `out` (default: the committed folder). Takes from minutes to hours."""
-    makers = _makers()
-    if name not in makers:
-        raise UserError(f"unknown result {name!r}; choose one of {', '.join(makers)}")
-    folder = out or results_root() / name
-    profile, run = makers[name]
-    run(folder, seed, store or Store(), provenance(profile, seed))
-    return folder
-
-
-def _makers() -> dict[str, tuple[str, Callable[[Path, int, Store, dict[str, Any]], None]]]:
-    from rfdetr.experiments import full_search, sampling_study
-
-    return {
-        "sampling-study": (sampling_study.PROFILE, sampling_study.make),
-        "full-search": (full_search.PROFILE, full_search.make),
-    }

@@ -5,7 +5,7 @@ A sampler proposes points of the five knobs. Evaluating one computes the encoder
 Latency needs no evaluation: a `LatencyModel` fitted to few measured sub-networks gives it for all points beforehand.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from rfdetr.arch import SearchSpace
 from rfdetr.errors import UserError
 from rfdetr.search import guided, samplers
 from rfdetr.search.cost import TRIPLE, unit_flops
-from rfdetr.search.grid import KNOBS, GridEvaluator, Triple, keep_unit, kept_unit, units
+from rfdetr.search.grid import GridEvaluator, Triple, keep_unit, kept_unit, units
+from rfdetr.search.problem import Problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,50 +28,6 @@ if TYPE_CHECKING:
 SAMPLERS = ("random", "tpe", "nsga2", "guided")
 """random, tpe and nsga2 are Optuna's; "guided" is a regression on the knobs that picks the best expected gain per cost."""
 _STALLED = 25  # repeated proposals in a row after which a sampler's step is drawn at random instead
-
-
-class Problem:
-    """The points of a search, what each costs, and what is known about their accuracy so far.
-
-    knobs [N, 5] int; cost [N] (latency in ms, known for all); accuracy [N], NaN until evaluated
-    members     encoder triple -> its rows;   unit_cost: encoder triple -> part of the exact search's cost, sums to 1
-    reference   (worst accuracy, worst cost) of hypervolumes
-    """
-
-    def __init__(
-        self,
-        points: "pd.DataFrame",
-        unit_cost: "Mapping[Triple, float] | pd.Series",
-        cost: str = "latency_ms",
-    ) -> None:
-        missing = [name for name in (*KNOBS, cost) if name not in points]
-        if missing:
-            raise UserError(f"the table of points has no column {', '.join(missing)}")
-        points = points.drop_duplicates(list(KNOBS)).dropna(subset=[cost])
-        self.knobs = points[list(KNOBS)].to_numpy(dtype=int)
-        self.cost = points[cost].to_numpy(dtype=float)
-        self.accuracy = np.full(len(points), np.nan)
-        self.members: dict[Triple, list[int]] = {}
-        for row, (resolution, patch, windows) in enumerate(self.knobs[:, :3].tolist()):
-            self.members.setdefault((resolution, patch, windows), []).append(row)
-        items: Any = unit_cost.items()
-        given: dict[Triple, float] = {(int(r), int(p), int(w)): float(c) for (r, p, w), c in items}
-        unknown = [triple for triple in self.members if triple not in given]
-        if unknown:
-            raise UserError(f"unit_cost has no entry for the encoder {unknown[0]}; give one for every unit")
-        total = sum(given[triple] for triple in self.members)
-        self.unit_cost = {triple: given[triple] / total for triple in self.members}
-        self.reference = (0.0, float(self.cost.max()))
-
-    def triple(self, row: int) -> Triple:
-        """The encoder triple of a row."""
-        resolution, patch, windows = self.knobs[row, :3].tolist()
-        return resolution, patch, windows
-
-    @property
-    def known(self) -> np.ndarray:
-        """[N] bool: which points have been evaluated."""
-        return ~np.isnan(self.accuracy)
 
 
 @dataclass(frozen=True)

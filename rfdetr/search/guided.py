@@ -7,15 +7,12 @@ query count reach (the mean over the triples seen).
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rfdetr.search.grid import Triple
 from rfdetr.search.pareto import front_mask, hypervolume
-
-if TYPE_CHECKING:
-    from rfdetr.search.budget import Problem
+from rfdetr.search.problem import Problem
 
 _STARTS = 3  # triples evaluated before the first fit, ...
 _START_COST = 0.01  # ... together at most this part of the exact cost, and at most a fifth of the budget
@@ -23,7 +20,7 @@ _OPTIMISM = (0.0, 1.0)  # standard deviations above the mean at which a gain is 
 
 
 def proposals(
-    problem: "Problem", seed: int, budget: float
+    problem: Problem, seed: int, budget: float
 ) -> Iterator[tuple[int, Callable[[list[int]], None]]]:
     """Endless (row to evaluate, function that takes the rows that were evaluated); see `rfdetr.search.budget.run`.
 
@@ -56,7 +53,7 @@ def proposals(
 
 
 def _gains(
-    problem: "Problem", left: list[Triple], predicted: dict[Triple, tuple[np.ndarray, np.ndarray]]
+    problem: Problem, left: list[Triple], predicted: dict[Triple, tuple[np.ndarray, np.ndarray]]
 ) -> dict[Triple, float]:
     """Expected gain of hypervolume of each triple, from (mean, deviation) of the accuracies of its rows."""
     known = np.flatnonzero(problem.known)
@@ -75,7 +72,7 @@ def _gains(
 
 
 def _predict(
-    problem: "Problem", done: list[Triple], left: list[Triple], seed: int
+    problem: Problem, done: list[Triple], left: list[Triple], seed: int
 ) -> dict[Triple, tuple[np.ndarray, np.ndarray]]:
     """(mean, deviation) of the accuracy of each row of the triples in `left`."""
     from sklearn.gaussian_process import GaussianProcessRegressor
@@ -112,7 +109,7 @@ def _coordinates(triples: list[Triple]) -> np.ndarray:
     return np.log2(np.stack([resolution / patch, resolution, windows], axis=1))
 
 
-def _shares(problem: "Problem", done: list[Triple], best: np.ndarray) -> Callable[[int, int], float]:
+def _shares(problem: Problem, done: list[Triple], best: np.ndarray) -> Callable[[int, int], float]:
     """Function (decoder layers, queries) -> mean share of its triple's best accuracy; the nearest pair stands for others."""
     found: dict[tuple[int, int], list[float]] = {}
     for triple, top in zip(done, best, strict=True):

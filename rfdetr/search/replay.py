@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rfdetr.errors import UserError
-from rfdetr.search.budget import SAMPLERS, Problem, run
+from rfdetr.search.budget import SAMPLERS, run
 from rfdetr.search.grid import KNOBS, Triple
 from rfdetr.search.pareto import hypervolume
+from rfdetr.search.problem import Problem
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,19 +2,17 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rfdetr.search.pareto import front_mask
-
-if TYPE_CHECKING:
-    from rfdetr.search.budget import Problem
+from rfdetr.search.problem import Problem
 
 _TOLD = 4  # siblings reported to a sampler per unit
 
 
-def proposals(problem: "Problem", name: str, seed: int) -> Iterator[tuple[int, Callable[[list[int]], None]]]:
+def proposals(problem: Problem, name: str, seed: int) -> Iterator[tuple[int, Callable[[list[int]], None]]]:
     """Endless (row to evaluate, function that takes the rows that were evaluated) of "random", "tpe" or "nsga2"."""
     import optuna
     from optuna.distributions import CategoricalDistribution, IntDistribution
@@ -88,7 +86,7 @@ def proposals(problem: "Problem", name: str, seed: int) -> Iterator[tuple[int, C
         yield row, tell
 
 
-def _representatives(problem: "Problem", rows: list[int], asked: int) -> list[int]:
+def _representatives(problem: Problem, rows: list[int], asked: int) -> list[int]:
     """The siblings worth telling a sampler: those on the unit's own front."""
     rows = [row for row in rows if row != asked]
     if not rows:
