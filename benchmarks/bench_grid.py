@@ -12,33 +12,12 @@ import time
 import torch
 
 from rfdetr import RFDETR, Arch
-from rfdetr.arch import SEARCH_GRID, SearchSpace
+from rfdetr.arch import SEARCH_GRID
 from rfdetr.data.scenes import scenes
 from rfdetr.evaluation.coco import METRICS, evaluate
+from rfdetr.experiments.profiles import PROFILES
 from rfdetr.model.config import preset_config
 from rfdetr.search import cost, grid
-
-# The printed grid scaled to small pictures: 11 x 7 x 3 x 7 x 4 = 6,468 points.
-SPACE = SearchSpace(
-    tuple(range(64, 145, 8)), (4, 5, 6, 8, 10, 12, 16), (1, 2, 4), tuple(range(7)), (8, 15, 22, 30)
-)
-SIZES = {
-    "num_classes": 10,
-    "embed_dim": 96,
-    "depth": 6,
-    "heads": 3,
-    "feature_layers": (2, 3, 5, 6),
-    "base_patch": 16,
-    "position_grid": 36,
-    "hidden_dim": 96,
-    "decoder_layers": 6,
-    "queries": 30,
-    "groups": 5,
-    "self_heads": 4,
-    "cross_heads": 8,
-    "points": 2,
-    "ffn_dim": 384,
-}
 
 
 def main() -> None:
@@ -49,9 +28,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    model = RFDETR(**SIZES).eval()
+    # The printed grid in miniature: 11 x 7 x 3 x 7 x 4 = 6,468 points.
+    recipe = PROFILES["full"].recipe
     data = scenes("digits", "val", size=options.images)
-    work = grid.units(SPACE)
+    model = RFDETR(data.num_classes, **recipe.model).eval()
+    work = grid.units(recipe.search)
     triples = sorted(work, key=lambda t: (t[0] // t[1]) ** 2)
     chosen = [triples[(2 * i + 1) * len(triples) // (2 * options.units)] for i in range(options.units)]
     archs = [Arch(*triple, *pair) for triple in chosen for pair in work[triple]]
@@ -86,7 +67,9 @@ def main() -> None:
     for stage in grid.STAGES:
         seconds = sum(result["seconds"][stage] for result in shared.values())
         print(f"  {stage:<12} {1e3 * seconds / len(archs):7.2f} ms per sub-network")
-    print(f"whole grid, this supernet    {cost.grid_flops(model, SPACE).iloc[-1].ratio:.1f}x operations")
+    print(
+        f"whole grid, this supernet    {cost.grid_flops(model, recipe.search).iloc[-1].ratio:.1f}x operations"
+    )
     paper = preset_config("nano", decoder_layers=6, queries=300, position_grid=120)
     print(
         f"whole grid, paper's size     {cost.grid_flops(paper, SEARCH_GRID).iloc[-1].ratio:.1f}x operations"
