@@ -25,7 +25,7 @@ def verdicts(
     """All verdicts of the chapter.
 
     one, twenty    `latency_protocol.table_1` and `table_20`
-    accuracy       `latency_protocol.summarise` of the network, its file and its FP16 file, in this order
+    accuracy       `latency_protocol.summarise` of the network, its file and its FP16 file (rounded), in this order
     overflow       the same of the rescaled network, its plain and its safe FP16 file
     t4             rows of `rfdetr.benchmark.t4.run_t4`, if there are some
     """
@@ -109,7 +109,7 @@ def _measured(accuracy: "pd.DataFrame", overflow: "pd.DataFrame") -> list[Verdic
                 "AP of FP16 minus FP32": round(float(half["difference"]), 4),
                 "95 % interval": [round(float(half["low"]), 4), round(float(half["high"]), 4)],
             },
-            "A miniature network of this design on embedded scenes, FP16 in ONNX Runtime; consistent only if the whole interval lies within the printed loss.",
+            "A miniature network of this design on embedded scenes, FP16 emulated; consistent only if the whole interval lies within the printed loss.",
         ),
         Verdict(
             "C058",
