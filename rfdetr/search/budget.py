@@ -54,8 +54,7 @@ def run(
 
     Ends when the next unit would exceed the budget or none is left. Raises UserError for an unknown sampler.
     """
-    if sampler not in SAMPLERS:
-        raise UserError(f"unknown sampler {sampler!r}: use one of {', '.join(SAMPLERS)}")
+    check_options(budget, sampler)
     proposals = (
         guided.proposals(problem, seed, budget)
         if sampler == "guided"
@@ -86,6 +85,14 @@ def run(
         yield Step(triple, rows, spent)
 
 
+def check_options(budget: float, sampler: str) -> None:
+    """Raise UserError for a sampler or a budget that cannot be."""
+    if sampler not in SAMPLERS:
+        raise UserError(f"unknown sampler {sampler!r}: use one of {', '.join(SAMPLERS)}")
+    if not 0 < budget <= 1:
+        raise UserError(f"budget is a part of the exact search's cost, above 0 and at most 1, not {budget}")
+
+
 def budgeted_search(
     model: "RFDETR",
     dataset: "DetectionDataset",
@@ -113,8 +120,7 @@ def budgeted_search(
     """
     import pandas as pd
 
-    if not 0 < budget <= 1:
-        raise UserError(f"budget is a part of the exact search's cost, above 0 and at most 1, not {budget}")
+    check_options(budget, sampler)
     model.config.check(space.largest)
     evaluator = GridEvaluator(model, dataset, **options)
     keep = None if folder is None else Path(folder) / evaluator.key

@@ -104,9 +104,10 @@ def search_within(
     others as `predicted_ms`, which decides the front. The table holds the evaluated sub-networks only.
     """
     from rfdetr.benchmark.latency import measure_latency
-    from rfdetr.search.budget import budgeted_search
+    from rfdetr.search.budget import budgeted_search, check_options
     from rfdetr.search.latency_model import LatencyModel, measurement_plan
 
+    check_options(budget, sampler)
     folder = Path(out_dir)
     archs = measurement_plan(space, measured, seed)
     timed = measure_latency(model, archs, runtime, threads, progress=progress, cache_dir=folder / "onnx")
