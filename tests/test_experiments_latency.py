@@ -139,7 +139,7 @@ def test_rescaled_network_is_the_same_function_and_overflows(model, found, input
     assert table["kept"].iloc[1] > table["kept"].iloc[0] and table["beyond"].iloc[1] > 0
     named = half_precision.beyond_range(broken)
     assert named["node"].str.contains("decoder.layers").all() and len(named) == table["beyond"].iloc[1]
-    assert any("fc2/MatMul" in name for name in broken.kept)
+    assert any("MatMul" in name for name in broken.kept)
     from rfdetr.benchmark.fp16 import output_error
 
     plain = min(max(output_error(broken.plain, found.full, [feed]).values()) for feed in inputs)

@@ -9,7 +9,10 @@ from lab_fixtures import ARCH, SIZES, exported, network
 
 from rfdetr import Arch, build
 from rfdetr.benchmark import export
+from rfdetr.benchmark.accuracy import evaluate_artifact
 from rfdetr.benchmark.artifact import load_artifact
+from rfdetr.benchmark.runtimes.base import Runtime, RuntimeInfo
+from rfdetr.data.scenes import scenes
 from rfdetr.errors import UserError
 
 
@@ -40,7 +43,7 @@ def test_graph_holds_only_what_one_subnetwork_needs() -> None:
     subnet = sum(p.numel() for p in network().subnet(ARCH).parameters())
     assert 0.9 * subnet < weights < 1.05 * subnet
     # Readable names, from the modules; no file names of this machine.
-    assert any(n.name == "backbone.blocks.0.fc1/MatMul" for n in graph.node)
+    assert any(n.name == "backbone.blocks.0.norm1/LayerNormalization" for n in graph.node)
     assert len({n.name for n in graph.node}) == len(graph.node)
     content = artifact.file.read_bytes()
     assert b".py" not in content and b"/site-packages" not in content
@@ -124,8 +127,6 @@ def test_a_graph_that_computes_something_else_is_found(tmp_path) -> None:
 
 
 def test_accuracy_of_the_file_is_that_of_the_network() -> None:
-    from rfdetr.benchmark.accuracy import evaluate_artifact
-    from rfdetr.data.scenes import scenes
     from rfdetr.evaluation.coco import evaluate
 
     data = scenes("digits", "val", size=6)
@@ -168,3 +169,31 @@ def test_published_networks_use_category_ids_as_class_indexes() -> None:
     assert category_map(artifact) is None
     assert category_map(replace(artifact, metadata={"num_classes": "91"})) == CategoryMap.official()
     assert category_map(replace(artifact, metadata={"num_classes": "91", "class_names": '["a"]'})) is None
+
+
+class Broken(Runtime):
+    """A runtime whose every query has an output that is not finite: the logits of one, the boxes of the next."""
+
+    info = RuntimeInfo("broken", "1", "none", "fp16")
+
+    def __init__(self) -> None:
+        self.artifact = exported()
+
+    @classmethod
+    def load(cls, artifact, **options):
+        return cls()
+
+    def bind(self, inputs) -> None: ...
+
+    def infer(self) -> None: ...
+
+    def fetch(self):
+        logits, boxes = np.full((1, 8, 4), 5.0), np.full((1, 8, 4), 0.5)
+        logits[:, ::2], boxes[:, 1::2] = np.nan, np.inf
+        return {"logits": logits, "boxes": boxes}
+
+
+def test_outputs_that_are_not_finite_find_nothing() -> None:
+    data = scenes("digits", "val", size=2)
+    result = evaluate_artifact(Broken(), data, categories=data.category_ids)
+    assert result.ap == 0 and all((found["scores"] == 0).all() for found in result.detections)

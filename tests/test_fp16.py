@@ -33,9 +33,9 @@ def best(half, full) -> float:
 def overflowing(artifact, tmp_path_factory):
     """The same function, with one tensor of the backbone at 1e6 times its scale: too large for FP16."""
     model = onnx.load(artifact.file)
-    index, node = next(
-        (i, n) for i, n in enumerate(model.graph.node) if n.name == "backbone.blocks.1.fc1/MatMul"
-    )
+    norm = "backbone.blocks.1.norm2/LayerNormalization.out"
+    index, node = next((i, n) for i, n in enumerate(model.graph.node) if norm in n.input)
+    assert node.op_type == "MatMul"
     output, node.output[0] = node.output[0], "plain"
     for offset, (name, factor, read, written) in enumerate(
         [("up/Mul", 1e6, "plain", "large"), ("down/Mul", 1e-6, "large", output)]
@@ -113,7 +113,7 @@ def test_emulation_rounds_every_half_tensor_and_no_other(artifact, overflowing, 
     graph = onnx.load_from_string(fp16.emulated(safe)).graph
     assert not any(t.data_type == onnx.TensorProto.FLOAT16 for t in graph.initializer)
     rounded = {n.output[0].removesuffix("/half") for n in graph.node if n.output[0].endswith("/half")}
-    assert "backbone.blocks.1.fc1/Add.out" in rounded
+    assert "backbone.blocks.1.norm2/LayerNormalization.out" in rounded
     # The tensor that was kept in FP32 because it overflows is not rounded.
     assert "large" not in rounded
 

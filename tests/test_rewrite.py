@@ -173,9 +173,13 @@ def test_exported_network_has_the_short_forms(segmentation: bool) -> None:
     producer = {name: node for node in graph.node for name in node.output}
     assert not {"Split", "Squeeze"} & {n.op_type for n in graph.node if "attention" in n.name}
     for index in range(SIZES["depth"]):
-        block = [n for n in graph.node if n.name.startswith(f"backbone.blocks.{index}.")]
+        block = [
+            n
+            for n in graph.node
+            if n.name.startswith((f"backbone.blocks.{index}.", f"backbone.blocks.{index}/"))
+        ]
         products = [n for n in block if n.op_type == "MatMul" and n.input[1] in constants]
-        assert len(products) == 5  # queries, keys, values, output, first of the perceptron
+        assert len(products) == 6  # queries, keys, values, output and the two of the perceptron
         assert not any(n.op_type == "Mul" and "attention" in n.name for n in block)
     reshapes = [n for n in graph.node if n.op_type == "Reshape"]
     assert not any(producer.get(n.input[0]) in reshapes for n in reshapes)
