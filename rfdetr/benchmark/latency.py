@@ -138,20 +138,20 @@ def measure_latency(
     progress: bool | Callable[[int, int], None] = False,
     cache_dir: str | Path | None = None,
     max_seconds: float | None = None,
+    at_once: int = 150,
 ) -> "pd.DataFrame":
     """Export and time many sub-networks of one supernet, batch 1, on one machine, comparably.
 
     The sub-networks take turns: every round times each of them for `passes` passes, in a new order, so that a drift of
     the machine hits all alike. The latency of one is the median of its rounds' medians; `spread` is how far the rounds
     are apart, (max - min) / median. cache_dir keeps the exported files (used again when weights and versions are the
-    same). max_seconds: end the timing after the round in which it passes; three rounds are always made.
+    same). max_seconds: end the timing after the round in which it passes; three rounds are always made. at_once: so many are
+    loaded at a time, drawn at random, because each takes tens of megabytes.
 
     Returns one row per distinct sub-network, in the order given: the five knobs, arch, latency_ms, latency_low_ms and
     latency_high_ms (smallest and largest round), spread, noisy (spread over 5 % between the middle rounds), sha256,
     precision, runtime, threads, rounds. `frame.attrs` holds "environment" and "device".
     """
-    import time
-
     import pandas as pd
 
     from rfdetr.benchmark.export import export_many
@@ -163,34 +163,23 @@ def measure_latency(
     with _bar(progress, total) as report, tempfile.TemporaryDirectory() as scratch:
         folder = Path(cache_dir) if cache_dir is not None else Path(scratch)
         artifacts = export_many(model, wanted, folder, progress=lambda done, _: report(done, total))
-        runtimes = {a: load_runtime(runtime, artifacts[a], threads=threads) for a in wanted}
-        for loaded in runtimes.values():
-            loaded.bind(random_inputs(loaded.artifact))
-            warm_up(loaded, max_passes=20, max_seconds=1.0)
-        random = np.random.default_rng(0)
-        medians = np.empty((rounds, len(wanted)))
-        begin = time.perf_counter()
-        for index in range(rounds):
-            for position in random.permutation(len(wanted)):
-                loaded = runtimes[wanted[position]]
-                loaded.infer()  # the one before it has the caches
-                times = []
-                for _ in range(passes):
-                    if pause_ms:
-                        time.sleep(pause_ms / 1000)
-                    times.append(time_pass(loaded, time.perf_counter))
-                medians[index, position] = np.median(times)
-            report(len(wanted) + (index + 1) * len(wanted) // rounds, total)
-            if max_seconds is not None and index >= 2 and time.perf_counter() - begin > max_seconds:
-                medians = medians[: index + 1]
-                report(total, total)
-                break
-        info = next(iter(runtimes.values())).info
-        for loaded in runtimes.values():
-            loaded.close()
+        groups = np.array_split(np.random.default_rng(0).permutation(len(wanted)), -(-len(wanted) // at_once))
+        limit = None if max_seconds is None else max_seconds / len(groups)
+        medians: list[np.ndarray] = [np.empty(0)] * len(wanted)
+        done = 0
+        for group in groups:
+            runtimes = [load_runtime(runtime, artifacts[wanted[i]], threads=threads) for i in group]
+            found = _in_turns(runtimes, rounds, passes, pause_ms, limit)
+            done += len(group)
+            report(len(wanted) + done, total)
+            info = runtimes[0].info
+            for position, values in zip(group, found.T, strict=True):
+                medians[position] = values
+            for loaded in runtimes:
+                loaded.close()
     rows = []
     for position, arch in enumerate(wanted):
-        values = medians[:, position]
+        values = medians[position]
         middle = float(np.median(values))
         low, high = np.percentile(values, [25, 75])
         rows.append(
@@ -214,6 +203,37 @@ def measure_latency(
     frame.attrs["environment"] = environment()
     frame.attrs["device"] = info.device
     return frame
+
+
+def _in_turns(
+    runtimes: Sequence[Runtime],
+    rounds: int,
+    passes: int,
+    pause_ms: float,
+    max_seconds: float | None,
+) -> np.ndarray:
+    """Medians in ms [rounds made, runtimes] of `passes` passes each, in a new order every round."""
+    import time
+
+    for loaded in runtimes:
+        loaded.bind(random_inputs(loaded.artifact))
+        warm_up(loaded, max_passes=20, max_seconds=1.0)
+    random = np.random.default_rng(0)
+    medians = np.empty((rounds, len(runtimes)))
+    begin = time.perf_counter()
+    for index in range(rounds):
+        for position in random.permutation(len(runtimes)):
+            loaded = runtimes[position]
+            loaded.infer()  # the one before it has the caches
+            times = []
+            for _ in range(passes):
+                if pause_ms:
+                    time.sleep(pause_ms / 1000)
+                times.append(time_pass(loaded, time.perf_counter))
+            medians[index, position] = np.median(times)
+        if max_seconds is not None and index >= 2 and time.perf_counter() - begin > max_seconds:
+            return medians[: index + 1]
+    return medians
 
 
 class _bar:  # noqa: N801 (used like a function)
