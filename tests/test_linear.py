@@ -7,7 +7,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rfdetr.model import linear as module
-from rfdetr.model.linear import Linear, linear, takes_onednn
+from rfdetr.model.linear import Linear, feed_forward, linear, takes_onednn
+from rfdetr.model.projector import ConvNorm
+from rfdetr.model.queries import GroupLinear
 
 needs_onednn = pytest.mark.skipif(module._FUSED is None, reason="no AVX-512 or no oneDNN in this torch")
 ACTIVATIONS = {"none": lambda x: x, "relu": F.relu, "gelu": F.gelu}
@@ -41,6 +43,78 @@ def test_values_and_gradients(activation, inputs, outputs, with_bias) -> None:
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
     with torch.inference_mode():
         torch.testing.assert_close(linear(*arguments, activation=activation), got[0].detach())
+
+
+@needs_onednn
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("hidden", [24, 200])
+@pytest.mark.parametrize("with_scale", [True, False])
+def test_feed_forward(activation, hidden, with_scale) -> None:
+    torch.manual_seed(0)
+    # Whole numbers, so that both precisions agree on which side of ReLU's kink a value lies.
+    shapes = {
+        "x": (3, 900, 48),
+        "weight1": (hidden, 48),
+        "bias1": (hidden,),
+        "weight2": (32, hidden),
+        "bias2": (32,),
+        "scale": (32,),
+    }
+    start = {name: torch.randint(-2, 3, shape).float() for name, shape in shapes.items()}
+    gradient = torch.randn(3, 900, 32)
+
+    def run(dtype):
+        fc1, fc2 = Linear(48, hidden, dtype=dtype), Linear(hidden, 32, dtype=dtype)
+        x, scale = (start[name].to(dtype, copy=True).requires_grad_() for name in ("x", "scale"))
+        with torch.no_grad():
+            for layer, number in ((fc1, 1), (fc2, 2)):
+                layer.weight.copy_(start[f"weight{number}"])
+                layer.bias.copy_(start[f"bias{number}"])
+        y = feed_forward(x, fc1, fc2, activation, scale if with_scale else None)
+        y.backward(gradient.to(dtype))
+        with torch.no_grad():
+            torch.testing.assert_close(
+                feed_forward(x, fc1, fc2, activation, scale if with_scale else None), y
+            )
+        leaves = (x, fc1.weight, fc1.bias, fc2.weight, fc2.bias, *([scale] if with_scale else []))
+        return [y, *(leaf.grad for leaf in leaves)]
+
+    assert takes_onednn(start["x"], start["weight1"])
+    got, expected = run(torch.float32), run(torch.float64)
+    s = {name: value.double() for name, value in start.items()}
+    plain = F.linear(
+        ACTIVATIONS[activation](F.linear(s["x"], s["weight1"], s["bias1"])), s["weight2"], s["bias2"]
+    )
+    torch.testing.assert_close(expected[0], plain * s["scale"] if with_scale else plain)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-3, atol=1e-2)
+
+
+@needs_onednn
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_groups_have_their_own_layers(groups) -> None:
+    torch.manual_seed(0)
+    layer = GroupLinear(3, 64, 48)
+    torch.nn.init.normal_(layer.bias)
+    shared = torch.randn(1, 800, 64, requires_grad=True)
+    assert takes_onednn(shared.detach(), layer.weight[0])
+    own = shared.expand(groups, -1, -1)
+    expected = torch.stack([F.linear(shared[0], layer.weight[g], layer.bias[g]) for g in range(groups)])
+    leaves = (shared, layer.weight, layer.bias)
+    gradients = torch.autograd.grad(expected.square().sum(), leaves)
+    for y in (layer(own), layer.same_for_all(shared, groups)):
+        torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
+        for a, b in zip(torch.autograd.grad(y.square().sum(), leaves), gradients, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-2)
+
+
+@needs_onednn
+def test_pointwise_convolution_is_a_product() -> None:
+    torch.manual_seed(0)
+    block = ConvNorm(64, 32, 1)
+    x = torch.randn(2, 30, 30, 64).permute(0, 3, 1, 2)
+    assert takes_onednn(x.permute(0, 2, 3, 1), block.conv.weight)
+    torch.testing.assert_close(block(x), F.silu(block.norm(F.conv2d(x, block.conv.weight))))
 
 
 @needs_onednn

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rfdetr.arch import Arch
 from rfdetr.model.flex import merge_windows, partition_windows, resize_kernel, resize_positions
-from rfdetr.model.linear import Linear, linear
+from rfdetr.model.linear import Linear, feed_forward, linear, scaled
 
 
 class Attention(nn.Module):
@@ -27,12 +27,7 @@ class Attention(nn.Module):
         """[S, T, C] -> [S, T, C], every channel multiplied by scale [C]."""
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        return scaled_linear(mixed.transpose(1, 2).flatten(2), self.proj, scale)
-
-
-def scaled_linear(x: Tensor, layer: nn.Linear, scale: Tensor) -> Tensor:
-    """`scale * layer(x)` with the scale [out] put into the weights: no pass over the tokens for it."""
-    return linear(x, layer.weight * scale[:, None], layer.bias * scale)
+        return linear(mixed.transpose(1, 2).flatten(2), *scaled(self.proj, scale))
 
 
 class Block(nn.Module):
@@ -57,7 +52,7 @@ class Block(nn.Module):
         normed = self.norm1(x)
         merged = normed.reshape(x.shape[0] // merge, -1, x.shape[2])
         x = x + self.attention(merged, self.scale1).reshape(x.shape)
-        return x + scaled_linear(self.fc1(self.norm2(x), "gelu"), self.fc2, self.scale2)
+        return x + feed_forward(self.norm2(x), self.fc1, self.fc2, "gelu", self.scale2)
 
 
 class Backbone(nn.Module):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfdetr.model.deformable import DeformableAttention
-from rfdetr.model.linear import Linear, linear
+from rfdetr.model.linear import Linear, feed_forward, linear
 
 
 class MLP(nn.Module):
@@ -93,7 +93,7 @@ class DecoderLayer(nn.Module):
         split = (x.shape[0] * groups, x.shape[1] // groups, x.shape[2])
         x = self.norm1(x + self.self_attention(x.reshape(split), position.reshape(split)).reshape(x.shape))
         x = self.norm2(x + self.cross_attention(x + position, reference, memory))
-        return self.norm3(x + self.fc2(self.fc1(x, "relu")))
+        return self.norm3(x + feed_forward(x, self.fc1, self.fc2, "relu"))
 
 
 class Decoder(nn.Module):

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rfdetr.model.linear import linear, takes_onednn
+
 
 class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of a [B, C, h, w] map."""
@@ -26,7 +28,14 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply convolution, normalisation and activation."""
-        return F.silu(self.norm(self.conv(x)))
+        return F.silu(self.norm(self._convolve(x)))
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        tokens = x.permute(0, 2, 3, 1)
+        # A 1x1 convolution is a product, and torch gives convolutions to oneDNN only with several threads.
+        if self.conv.kernel_size == (1, 1) and takes_onednn(tokens, self.conv.weight):
+            return linear(tokens, self.conv.weight.flatten(1)).permute(0, 3, 1, 2)
+        return self.conv(x)
 
 
 class Projector(nn.Module):

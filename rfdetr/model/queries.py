@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfdetr.model.decoder import decode_boxes
-from rfdetr.model.linear import linear
+from rfdetr.model.linear import linear, takes_onednn
 
 PROPOSAL_SIZE = 0.05  # side of a token's proposal, in 0..1
 VALID_RANGE = (0.01, 0.99)  # a proposal with any coordinate outside is not used
@@ -41,7 +41,17 @@ class GroupLinear(nn.Module):
         groups = x.shape[0]
         if groups == 1:
             return linear(x, self.weight[0], self.bias[0])
+        if takes_onednn(x[0], self.weight[0]):
+            parts = zip(x, self.weight[:groups], self.bias[:groups], strict=True)
+            return torch.stack([linear(*part) for part in parts])
         return torch.baddbmm(self.bias[:groups, None], x, self.weight[:groups].transpose(1, 2))
+
+    def same_for_all(self, x: Tensor, groups: int) -> Tensor:
+        """Apply the layers of the first groups to the same input: [1, T, in] -> [G, T, out]."""
+        if groups == 1:
+            return linear(x, self.weight[0], self.bias[0])
+        weight, bias = self.weight[:groups].flatten(0, 1), self.bias[:groups].flatten()
+        return linear(x[0], weight, bias).unflatten(-1, (groups, -1)).transpose(0, 1)
 
 
 class GroupNorm(nn.Module):
@@ -81,7 +91,7 @@ class QuerySelection(nn.Module):
         # In the weights' precision: under autocast the memory may be bfloat16, too coarse for coordinates.
         proposals, usable = grid_proposals(grid, self.projection.weight.dtype, memory.device)
         tokens = memory.reshape(batch, -1, dim) * usable
-        x = self.norm(self.projection(tokens.reshape(1, -1, dim).expand(groups, -1, -1)))
+        x = self.norm(self.projection.same_for_all(tokens.reshape(1, -1, dim), groups))
         logits = self.classes(x).unflatten(1, (batch, -1))
         kept = logits.amax(-1).topk(min(queries, grid * grid), dim=-1).indices
         x = _take(x.unflatten(1, (batch, -1)), kept)
