@@ -5,28 +5,17 @@
 Also: where the time goes, and what it costs to switch the architecture between two calls.
 """
 
-import argparse
 from itertools import cycle
 
 import torch
-from side_by_side import describe_machine, in_bfloat16, interleave, pair, report, report_shares
+from side_by_side import in_bfloat16, interleave, options, pair, report, report_shares, start
 
 from rfdetr import Arch
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--preset", default="nano")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    describe_machine()
-    ours, theirs = pair(options.preset)
+    given = start(options(__doc__, repeats=7))
+    ours, theirs = pair(given.preset)
     ours.eval(), theirs.eval()
     side = ours.config.default_arch.resolution
     for batch in (1, 4):
@@ -41,13 +30,13 @@ def main() -> None:
                 f"the networks do not compute the same boxes (median difference {difference})"
             )
             runs["ours, bfloat16"] = in_bfloat16(runs["ours"])
-            report(f"forward, batch {batch}", interleave(runs, options.repeats, options.clock))
+            report(f"forward, batch {batch}", interleave(runs, given.repeats, given.clock))
             for name, run in runs.items():
                 report_shares(name, run)
 
     # The same cost of the pass itself: two patch sizes with equal grids, so only the kernel has to be resized.
     archs = [Arch(384, 16, 2, 2, 300), Arch(288, 12, 2, 2, 300), Arch(432, 18, 2, 2, 300)]
-    if options.preset == "nano":
+    if given.preset == "nano":
         inputs = {a: torch.randn(1, 3, a.resolution, a.resolution) for a in archs}
         fixed = {a: ours.subnet(a) for a in archs}
         turn, turn_fixed = cycle(archs), cycle(archs)
@@ -62,7 +51,7 @@ def main() -> None:
 
         with torch.inference_mode():
             runs = {"ours": switching, "cut out before": cut_out}
-            times = interleave(runs, 3 * options.repeats, options.clock)
+            times = interleave(runs, 3 * given.repeats, given.clock)
         report("a new architecture at every call, against networks cut out before", times)
 
 

@@ -5,10 +5,8 @@
 One step is forward with all query groups, matching, losses of every layer, backward, gradient clipping and AdamW.
 """
 
-import argparse
-
 import torch
-from side_by_side import describe_machine, in_bfloat16, interleave, pair, report, report_shares
+from side_by_side import in_bfloat16, interleave, options, pair, report, report_shares, start
 
 from rfdetr.data.dataset import Target
 from rfdetr.training.losses import Criterion
@@ -17,24 +15,15 @@ OBJECTS = 7
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--preset", default="nano")
+    parser = options(__doc__, repeats=3)
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    describe_machine()
-    ours, theirs = pair(options.preset)
+    given = start(parser)
+    ours, theirs = pair(given.preset)
     ours.train(), theirs.train()
     side = ours.config.default_arch.resolution
-    images = torch.randn(options.batch, 3, side, side)
-    boxes = [torch.rand(OBJECTS, 4) * 0.4 + 0.2 for _ in range(options.batch)]
-    labels = [torch.randint(91, (OBJECTS,)) for _ in range(options.batch)]
+    images = torch.randn(given.batch, 3, side, side)
+    boxes = [torch.rand(OBJECTS, 4) * 0.4 + 0.2 for _ in range(given.batch)]
+    labels = [torch.randint(91, (OBJECTS,)) for _ in range(given.batch)]
     targets = [
         Target(lab, box, None, i, (side, side))
         for i, (lab, box) in enumerate(zip(labels, boxes, strict=True))
@@ -69,8 +58,8 @@ def main() -> None:
             ("ours, bfloat16", ours, our_loss_bfloat16),
         )
     }
-    times = interleave(runs, options.repeats, options.clock)
-    report(f"training step, batch {options.batch}, {ours.config.groups} groups", times)
+    times = interleave(runs, given.repeats, given.clock)
+    report(f"training step, batch {given.batch}, {ours.config.groups} groups", times)
     for name, run in runs.items():
         report_shares(name, run)
 

@@ -1,8 +1,12 @@
 """Shared by the benchmarks: two networks with the same weights, fair timing, and where the time goes."""
 
+import argparse
+import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -15,11 +19,32 @@ from rfdetr.model.published_names import from_transformers
 
 # What the floor of the running time is made of; everything else is overhead to be removed.
 KERNELS = {
-    "matrix products": r"(add|b|badd)?(mm|bmm)$|mkldnn_linear|linear",
+    "matrix products": r"(add|b|badd)?(mm|bmm)$|linear|mkldnn::_linear_pointwise",
     "convolutions": r".*(convolution|conv2d)",
     "attention": r"_scaled_dot_product|_flash_attention",
     "sampling": r"grid_sampler",
 }
+
+
+def options(description: str | None, repeats: int) -> argparse.ArgumentParser:
+    """Options that all side-by-side benchmarks have; `start` reads them."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preset", default="nano")
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    return parser
+
+
+def start(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The given options, with torch's threads and seed set and the machine described."""
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    describe_machine()
+    return given
 
 
 def pair(name: str, num_classes: int = 91):
@@ -88,14 +113,27 @@ def in_bfloat16(run: Callable[[], object]) -> Callable[[], object]:
     return inside
 
 
-def ratio(slow: list[float], fast: list[float]) -> float:
-    """Median of the ratios of neighbouring runs."""
-    return median(a / b for a, b in zip(slow, fast, strict=True))
+def ratios(slow: list[float], fast: list[float]) -> list[float]:
+    """Ratios of neighbouring runs, in increasing order."""
+    return sorted(a / b for a, b in zip(slow, fast, strict=True))
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Nothing on stderr, not even from libraries: the profiler writes a line at its start and end, whatever its level."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def shares(run: Callable[[], object]) -> dict[str, float]:
     """Share of the operators' own CPU time by kind, and "the rest", of one call."""
-    with profile(activities=[ProfilerActivity.CPU]) as record:
+    with _no_stderr(), profile(activities=[ProfilerActivity.CPU]) as record:
         run()
     spent = dict.fromkeys([*KERNELS, "the rest"], 0.0)
     for event in record.key_averages():
@@ -107,12 +145,13 @@ def shares(run: Callable[[], object]) -> dict[str, float]:
 
 
 def report(title: str, times: dict[str, list[float]]) -> None:
-    """Medians of all runs and the ratio to ours, which must be named "ours"."""
+    """Medians of all runs and of the ratios to ours, which must be named "ours", with the lowest and highest ratio."""
     print(f"\n{title}")
     for name, values in times.items():
         line = f"  {name:14s} {1e3 * median(values):8.1f} ms"
         if name != "ours":
-            line += f"   {ratio(values, times['ours']):.2f} times the time of ours"
+            low, *_, high = found = ratios(values, times["ours"])
+            line += f"   {median(found):.2f} times the time of ours ({low:.2f} to {high:.2f})"
         print(line, flush=True)
 
 
