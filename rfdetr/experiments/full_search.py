@@ -18,6 +18,7 @@ from rfdetr.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
     from rfdetr.data.dataset import DetectionDataset
     from rfdetr.model.detector import RFDETR
@@ -138,22 +139,28 @@ def recomputed(
     space: SearchSpace,
     count: int,
     seed: int = 0,
+    dtype: "torch.dtype | None" = None,
 ) -> "pd.DataFrame":
-    """Evaluate `count` encoder triples again and hold them against a table: the five knobs, AP, kept_AP."""
+    """Evaluate `count` encoder triples, drawn at random, again and hold them against a table: five knobs, AP, kept_AP.
+
+    dtype: as of `grid.evaluate_grid`. `attrs["seconds"]` is the time of encoder and decoder.
+    """
     import pandas as pd
 
     work = grid.units(space)
     triples = list(work)
     rng = np.random.default_rng(seed)
-    chosen = sorted(triples[i] for i in rng.permutation(len(triples))[:count])
-    evaluator = grid.GridEvaluator(model, dataset)
-    rows = []
-    for triple in chosen:
+    evaluator = grid.GridEvaluator(model, dataset, dtype=dtype)
+    rows, seconds = [], 0.0
+    for triple in sorted(triples[i] for i in rng.permutation(len(triples))[:count]):
         result = evaluator.unit(triple, work[triple])
+        seconds += result["seconds"]["encoder"] + result["seconds"]["decoder"]
         for pair, numbers in zip(result["pairs"], result["rows"], strict=True):
             rows.append(dict(zip(grid.KNOBS, (*triple, *pair), strict=True)) | {"AP": numbers["AP"]})
     kept_ap = table[[*grid.KNOBS, "AP"]].rename(columns={"AP": "kept_AP"})
-    return pd.DataFrame(rows).merge(kept_ap, on=list(grid.KNOBS), how="left")
+    found = pd.DataFrame(rows).merge(kept_ap, on=list(grid.KNOBS), how="left")
+    found.attrs = {"seconds": seconds}
+    return found
 
 
 def _training(log: "pd.DataFrame", every: int = 20) -> "pd.DataFrame":
