@@ -14,7 +14,9 @@ _TOLD = 4  # siblings reported to a sampler per unit
 
 def proposals(problem: Problem, name: str, seed: int) -> Iterator[tuple[int, Callable[[list[int]], None]]]:
     """Endless (row to evaluate, function that takes the rows that were evaluated) of "random", "tpe" or "nsga2"."""
-    import optuna
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its progress bar misses widgets, which nothing here shows
+        import optuna
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
