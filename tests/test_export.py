@@ -197,3 +197,21 @@ def test_outputs_that_are_not_finite_find_nothing() -> None:
     data = scenes("digits", "val", size=2)
     result = evaluate_artifact(Broken(), data, categories=data.category_ids)
     assert result.ap == 0 and all((found["scores"] == 0).all() for found in result.detections)
+
+
+@pytest.mark.parametrize("segmentation", [False, True])
+def test_twenty_random_subnetworks_equal_the_network(segmentation, tmp_path) -> None:
+    random = np.random.default_rng(11)
+    # Tracing is what takes long, so the encoders repeat: two of them, with any decoder.
+    encoders = [(48, 8, 1), (64, 16, 2)]
+    archs: set[Arch] = set()
+    while len(archs) < 20:
+        encoder = encoders[random.integers(len(encoders))]
+        archs.add(
+            Arch(*encoder, int(random.integers(SIZES["decoder_layers"] + 1)), int(random.integers(1, 13)))
+        )
+    model = network(segmentation)
+    # `check` compares each file with the network and raises above the tolerance.
+    found = export.export_many(model, archs, tmp_path, check=True)
+    assert len({a.sha256 for a in found.values()}) == 20
+    assert all(a.has_masks == segmentation and a.arch == arch for arch, a in found.items())
