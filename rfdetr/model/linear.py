@@ -1,9 +1,9 @@
 """Linear layers whose float32 products on a processor go to oneDNN instead of the BLAS that torch is built with.
 
-Torch sends float32 products to MKL, which on AMD processors does without AVX-512; oneDNN, which torch already uses for
-convolutions, does not: 410 against 215 GFLOP/s on two Zen 5 cores at the shapes of nano
-(`benchmarks/bench_products.py`). Everywhere else (other types and devices, autocast,
-tracing, export, compilation, operator counting) a layer is `torch.nn.functional.linear` and nothing more.
+Torch sends float32 products to MKL, which on two Zen 5 cores reaches 215 GFLOP/s at the shapes of nano; oneDNN, which
+torch already uses for convolutions, reaches 410 (`benchmarks/bench_products.py`). Everywhere else (other types and
+devices, autocast, tracing, export, compilation, operator counting) a layer is `torch.nn.functional.linear` and nothing
+more.
 """
 
 from collections.abc import Sequence
