@@ -51,7 +51,9 @@ def test_latencies_are_joined_and_held_out_ones_are_not_fitted(full):
     assert model.measured == SMOKE.recipe.measured
     assert table["latency_ms"].notna().sum() == len(timed)
     assert (table["predicted_ms"] > 0).all()
-    assert full_search.held_out_report(model, timed)["count"] == 3
+    errors = full_search.held_out_errors(timed)
+    assert errors["count"].tolist() == [3, 3] and (errors["measured"] == SMOKE.recipe.measured).all()
+    assert (full_search.undisturbed(timed)["latency_ms"] <= timed["latency_ms"]).all()
     assert figures.predicted(timed.assign(predicted_ms=model.predict(timed))).axes
 
 

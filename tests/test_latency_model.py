@@ -1,7 +1,5 @@
 """The latency model on machines whose true latency is known."""
 
-from collections import Counter
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -47,7 +47,7 @@ class ArtifactModel:
         joined = {
             name: torch.from_numpy(np.concatenate([p[name] for p in pieces])).float() for name in pieces[0]
         }
-        prediction = Prediction(*_finite(joined["logits"], joined["boxes"]))
+        prediction = Prediction(joined["logits"], joined["boxes"])
         if "masks" in joined:
             # Whole masks in the form that post-processing takes: features, one selector per query, no bias.
             masks = joined["masks"]
@@ -55,15 +55,6 @@ class ArtifactModel:
             prediction.mask_queries = torch.eye(masks.shape[1]).expand(len(masks), -1, -1)
             prediction.mask_bias = torch.zeros(1)
         return Output(encoder=prediction, projector=torch.empty(0))
-
-
-def _finite(logits: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Queries with an output that is not finite find nothing: score 0, empty box.
-
-    An evaluator compares overlaps with thresholds, and a NaN that is "not below" a threshold would count as a hit.
-    """
-    broken = ~(logits.isfinite().all(-1) & boxes.isfinite().all(-1))
-    return logits.masked_fill(broken[..., None], -1e4), boxes.masked_fill(broken[..., None], 0.0)
 
 
 def evaluate_artifact(

@@ -32,6 +32,16 @@ def select(logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return scores, pairs // logits.shape[2], pairs % logits.shape[2]
 
 
+def finite(logits: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [..., Q, K] and boxes [..., Q, 4] in which queries with an output that is not finite find nothing.
+
+    Such a query gets score 0 and an empty box. An evaluator compares overlaps with thresholds, and a NaN that is "not below" a
+    threshold would count as a hit.
+    """
+    broken = ~(logits.isfinite().all(-1) & boxes.isfinite().all(-1))[..., None]
+    return logits.masked_fill(broken, -1e4), boxes.masked_fill(broken, 0.0)
+
+
 @torch.no_grad()
 def postprocess(
     output: Output | Prediction, sizes: Sequence[tuple[int, int]], top_k: int | None = None
@@ -48,12 +58,10 @@ def postprocess(
     prediction = output.last if isinstance(output, Output) else output
     if len(sizes) != prediction.logits.shape[0]:
         raise ValueError(f"{len(sizes)} image sizes for a batch of {prediction.logits.shape[0]}")
-    scores, queries, labels = select(prediction.logits, top_k or prediction.logits.shape[1])
+    logits, centred = finite(prediction.logits, prediction.boxes)
+    scores, queries, labels = select(logits, top_k or logits.shape[1])
     scale = torch.tensor([[w, h, w, h] for h, w in sizes], device=scores.device, dtype=torch.float32)
-    boxes = (
-        cxcywh_to_xyxy(prediction.boxes.float().gather(1, queries[..., None].expand(-1, -1, 4)))
-        * scale[:, None]
-    )
+    boxes = cxcywh_to_xyxy(centred.float().gather(1, queries[..., None].expand(-1, -1, 4))) * scale[:, None]
     results: list[dict[str, Tensor | None]] = []
     for i, size in enumerate(sizes):
         results.append(

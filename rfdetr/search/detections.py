@@ -13,7 +13,7 @@ from rfdetr.data.dataset import DetectionDataset
 from rfdetr.data.transforms import preprocess_batch
 from rfdetr.evaluation.coco import METRICS, check_classes
 from rfdetr.model.outputs import Prediction
-from rfdetr.model.postprocess import cxcywh_to_xyxy, select
+from rfdetr.model.postprocess import cxcywh_to_xyxy, finite, select
 from rfdetr.search import fast_ap
 
 if TYPE_CHECKING:
@@ -97,11 +97,12 @@ class Collector:
         images = self.images
         sizes = [images.sizes[i] for i in positions]
         where = np.array([images.positions[i] for i in positions])
-        logits = torch.stack([p.logits for p in predictions])
-        boxes = torch.stack([p.boxes for p in predictions]).float().flatten(0, 1)
-        scores, kept, labels = select(logits.flatten(0, 1), queries)
+        logits, boxes = finite(
+            torch.cat([p.logits for p in predictions]), torch.cat([p.boxes for p in predictions])
+        )
+        scores, kept, labels = select(logits, queries)
         scale = torch.tensor([[w, h, w, h] for h, w in sizes], device=boxes.device, dtype=torch.float32)
-        boxes = cxcywh_to_xyxy(boxes.gather(1, kept[..., None].expand(-1, -1, 4)))
+        boxes = cxcywh_to_xyxy(boxes.float().gather(1, kept[..., None].expand(-1, -1, 4)))
         boxes = boxes * scale.repeat(len(predictions), 1)[:, None]
         shape = len(predictions), len(sizes), kept.shape[1]
         place = np.broadcast_to(np.arange(network, network + shape[0])[:, None, None], shape)
