@@ -13,9 +13,10 @@ RANDOM = "random:"
 
 
 def open_network(target: str | Path) -> "RFDETR":
-    """A network from a checkpoint or the folder of a training, a published name, or `random:<published name>`.
+    """A network from a checkpoint or the folder of a training, or a published one.
 
-    A path that exists goes before a published name. Random weights (seed 0) time like trained ones; only their accuracy
+    Published ones: by name (downloaded), `<name>:<file or folder>` for weights that are here (`rfdetr.load_official`), or
+    `random:<name>`. A path that exists goes before a name. Random weights (seed 0) time like trained ones; only their accuracy
     means nothing. Raises UserError that lists what can be given.
     """
     name, path = str(target), Path(target)
@@ -35,7 +36,12 @@ def open_network(target: str | Path) -> "RFDETR":
         import rfdetr
 
         return rfdetr.load_official(name)
+    preset, colon, file = name.partition(":")
+    if colon and preset in PRESETS:
+        import rfdetr
+
+        return rfdetr.load_official(preset, file)
     raise UserError(
         f"there is no file {name} and no configuration of that name; give a checkpoint of `train` or its folder, "
-        f"one of {', '.join(PRESETS)}, or {RANDOM}<one of them>"
+        f"one of {', '.join(PRESETS)}, <one of them>:<file of published weights>, or {RANDOM}<one of them>"
     )

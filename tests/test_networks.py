@@ -18,9 +18,13 @@ def test_random_networks_are_the_same_every_time_and_leave_the_generator_alone(m
 
 def test_a_path_that_exists_goes_before_a_published_name(monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rfdetr.load_official", lambda name: f"published {name}")
+    monkeypatch.setattr(
+        "rfdetr.load_official",
+        lambda name, file=None: f"published {name}" + (f" from {file}" if file else ""),
+    )
     monkeypatch.setattr("rfdetr.training.checkpoint.model_from_checkpoint", lambda path: path)
     assert networks.open_network("nano") == "published nano"
+    assert networks.open_network("seg-nano:w/x.pth") == "published seg-nano from w/x.pth"
     (tmp_path / "nano").mkdir()
     assert networks.open_network("nano").as_posix() == "nano/checkpoint.pt"
     file = tmp_path / "other.pt"
@@ -28,7 +32,7 @@ def test_a_path_that_exists_goes_before_a_published_name(monkeypatch, tmp_path) 
     assert networks.open_network(file) == file
 
 
-@pytest.mark.parametrize("target", ["nowhere.pt", "random:pico", "Nano"])
+@pytest.mark.parametrize("target", ["nowhere.pt", "random:pico", "Nano", "pico:x.pth"])
 def test_what_can_be_opened_is_listed(target) -> None:
     with pytest.raises(UserError) as error:
         networks.open_network(target)
