@@ -10,7 +10,10 @@ import torch
 from conftest import TINY, scramble
 
 from rfdetr import RFDETR
+from rfdetr.benchmark.accuracy import evaluate_artifact
+from rfdetr.benchmark.export import export_onnx
 from rfdetr.errors import UserError
+from rfdetr.evaluation.coco import evaluate
 from rfdetr.experiments import full_search, kept, long_runs, sampling_study, supernet
 from rfdetr.experiments.profiles import PROFILES, get_profile
 from rfdetr.experiments.store import Store, provenance
@@ -154,3 +157,13 @@ def test_summary_pairs_seeds_and_resolves_only_outside_the_interval():
     )
     assert not table.loc["same", "resolved"] and table.loc["same", "half_width"] > 0.2
     assert np.isnan(table.loc["uniform", "difference"]) and not table.loc["uniform", "resolved"]
+
+
+def test_an_exported_file_is_as_accurate_as_the_trained_network(tmp_path):
+    """With the committed network, whose AP is far from zero: the artifact's AP is the eager one within 0.001."""
+    model, data = kept.load("full-search").network(), supernet.data(PROFILES["full"], "test").subset(30)
+    arch = PROFILES["full"].recipe.reference
+    eager = evaluate(model, data, arch, masks=False).ap
+    exported = evaluate_artifact(export_onnx(model, arch, tmp_path / "n.onnx"), data, masks=False).ap
+    assert eager > 0.5
+    assert exported == pytest.approx(eager, abs=1e-3)
