@@ -1,6 +1,7 @@
 """Execute one chapter: no half-made result, an error that says where, a record of time and memory."""
 
 import json
+import logging
 import os
 import re
 import sys
@@ -63,8 +64,16 @@ def execute(
                 cwd=str(project.root),
                 progress_bar=sys.stderr.isatty(),
                 execution_timeout=timeout,
-                # Messages between processes of one machine: no open port, and no warning about one.
-                config=Config({"KernelManager": {"transport": "ipc"}}),
+                config=Config(
+                    {
+                        # Messages between processes of one machine: no open port, and no warning about one.
+                        "KernelManager": {"transport": "ipc"},
+                        # A finished kernel is interrupted before it is shut down, and would report that as an error.
+                        "NotebookClient": {
+                            "extra_arguments": [f"--IPKernelApp.log_level={logging.CRITICAL}"]
+                        },
+                    }
+                ),
             )
         except PapermillExecutionError as problem:
             error = _cell_error(problem)
