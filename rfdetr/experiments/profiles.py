@@ -121,7 +121,7 @@ _CPU = Recipe(
     measured=60,
     canvas=96,
     images={"train": 20000, "val": 150, "test": 200},
-    study_steps=300,
+    study_steps=800,
     study_seeds=3,
 )  # fmt: skip
 
