@@ -59,7 +59,7 @@ def keep(
     )
     timed = time_sample(model, recipe.search, recipe.measured, held_out, work / "onnx", seed)
     table = points.drop(columns=["nominal_resolution", "nominal_queries"]).drop_duplicates(list(grid.KNOBS))
-    units = cost.unit_flops(model, recipe.search).groupby(cost.TRIPLE)["shared_gflops"].sum().reset_index()
+    units = cost.unit_cost(model, recipe.search).reset_index()
     kept.keep(
         folder,
         {"table": table, "latency": timed, "units": units, "training": _training(trained.log)},

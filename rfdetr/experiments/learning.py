@@ -140,6 +140,11 @@ def learning_curve(
     return pd.DataFrame(rows)
 
 
+def drawn_archs(log: "pd.DataFrame") -> list[list[Arch]]:
+    """The architectures of every step of a training log; the sandwich rule draws several per step."""
+    return [[Arch.parse(name) for name in text.split("+")] for text in log["arch"]]
+
+
 def training_cost(model: "RFDETR", log: "pd.DataFrame", batch_size: int) -> np.ndarray:
     """Cumulated training cost in TFLOPs after every step: three forward passes' worth per image (analytic count).
 
@@ -147,7 +152,7 @@ def training_cost(model: "RFDETR", log: "pd.DataFrame", batch_size: int) -> np.n
     """
     from rfdetr.benchmark.flops import analytic_table
 
-    steps = [[Arch.parse(name) for name in text.split("+")] for text in log["arch"]]
+    steps = drawn_archs(log)
     unique = list(dict.fromkeys(arch for archs in steps for arch in archs))
     counted = dict(zip(unique, analytic_table(model, unique)["gflops"], strict=True))
     gflops = np.array([sum(counted[arch] for arch in archs) for archs in steps])

@@ -13,7 +13,7 @@ import numpy as np
 
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.experiments import kept, supernet
-from rfdetr.experiments.learning import training_cost
+from rfdetr.experiments.learning import drawn_archs, training_cost
 from rfdetr.experiments.profiles import Profile, get_profile
 from rfdetr.experiments.store import Store
 from rfdetr.search.cost import TRIPLE
@@ -138,11 +138,6 @@ def summary(table: "pd.DataFrame", reference: str = "uniform") -> "pd.DataFrame"
             }
         )
     return pd.DataFrame(rows)
-
-
-def drawn_archs(log: "pd.DataFrame") -> list[list[Arch]]:
-    """The architectures of every step of a training log; the sandwich rule draws several per step."""
-    return [[Arch.parse(name) for name in text.split("+")] for text in log["arch"]]
 
 
 def _groups(table: "pd.DataFrame", space: SearchSpace) -> dict[str, "pd.DataFrame"]:

@@ -15,7 +15,7 @@ import numpy as np
 from rfdetr.arch import SearchSpace
 from rfdetr.errors import UserError
 from rfdetr.search import guided, samplers
-from rfdetr.search.cost import TRIPLE, unit_flops
+from rfdetr.search.cost import unit_cost
 from rfdetr.search.grid import GridEvaluator, Triple, keep_unit, kept_unit, units
 from rfdetr.search.problem import Problem
 
@@ -127,8 +127,7 @@ def budgeted_search(
     work = units(space)
     points = pd.DataFrame([arch.to_dict() for arch in space.distinct()])
     points["latency_ms"] = latency(points)
-    costs = unit_flops(model, space).groupby(TRIPLE)["shared_gflops"].sum()
-    problem = Problem(points, costs)
+    problem = Problem(points, unit_cost(model, space))
     found: dict[int, dict[str, float]] = {}
     rows_of = {tuple(knobs): row for row, knobs in enumerate(problem.knobs.tolist())}
 

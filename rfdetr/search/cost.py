@@ -66,6 +66,11 @@ def unit_flops(network: "RFDETR | ModelConfig", space: SearchSpace | Iterable[Ar
     return order.sort_values(TRIPLE, kind="stable", ignore_index=True)
 
 
+def unit_cost(network: "RFDETR | ModelConfig", space: SearchSpace | Iterable[Arch]) -> "pd.Series":
+    """Shared GFLOPs per image of every work unit, indexed by (resolution, patch_size, windows): what a search pays."""
+    return unit_flops(network, space).groupby(TRIPLE)["shared_gflops"].sum()
+
+
 def grid_flops(network: "RFDETR | ModelConfig", space: SearchSpace | Iterable[Arch]) -> "pd.DataFrame":
     """GFLOPs per image of a whole search, by stage and in total.
 
