@@ -15,7 +15,7 @@ from rfdetr import RFDETR, Arch
 from rfdetr.arch import SEARCH_GRID
 from rfdetr.data.scenes import scenes
 from rfdetr.evaluation.coco import METRICS, evaluate
-from rfdetr.experiments.profiles import PROFILES
+from rfdetr.experiments.base.profiles import PROFILES
 from rfdetr.model.config import preset_config
 from rfdetr.search import cost, grid
 

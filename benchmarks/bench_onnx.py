@@ -15,8 +15,8 @@ import onnxruntime
 import torch
 from side_by_side import describe_machine, interleave, pair, report
 
-from rfdetr.benchmark.export import export_onnx
-from rfdetr.benchmark.graph import OPSET, quiet_exporter
+from rfdetr.export.graph import OPSET, quiet_exporter
+from rfdetr.export.onnx import export_onnx
 
 
 class Plain(torch.nn.Module):

@@ -31,7 +31,7 @@ def exported(segmentation: bool = False):
 
 @functools.cache
 def _exported(segmentation: bool):
-    from rfdetr.benchmark.export import export_onnx
+    from rfdetr.export.onnx import export_onnx
 
     return export_onnx(network(segmentation), ARCH, Path(_FOLDER.name) / f"tiny-{segmentation}.onnx")
 

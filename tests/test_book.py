@@ -7,10 +7,10 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from rfdetr.book import build_book, find_project, parse_parameters
-from rfdetr.book_cache import Chapter, Project, chapter_key, chapter_parameters
-from rfdetr.book_run import execute
-from rfdetr.book_site import (
+from rfdetr.book.build import build_book, find_project, parse_parameters
+from rfdetr.book.cache import Chapter, Project, chapter_key, chapter_parameters
+from rfdetr.book.execute import execute
+from rfdetr.book.stage import (
     build_site,
     figures_without_alt,
     page,
@@ -320,7 +320,7 @@ def test_show_sets_the_alternative_text(monkeypatch):
     import matplotlib
     import plotly.graph_objects as go
 
-    from rfdetr.display import show
+    from rfdetr.plots.display import show
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
@@ -389,7 +389,7 @@ def test_every_chapter_of_this_book_has_the_common_parameters():
 def test_progress_lines_are_one_block():
     from nbformat.v4 import new_output
 
-    from rfdetr.book_site import joined_streams
+    from rfdetr.book.stage import joined_streams
 
     lines = [new_output("stream", name="stdout", text=f"step {n}\n") for n in range(3)]
     figure = new_output("display_data", data={"text/plain": "figure"})

@@ -5,9 +5,16 @@ import pytest
 
 from rfdetr.benchmark import peers
 from rfdetr.errors import UserError
-from rfdetr.experiments import configurations, counting, families, larger_variants, nas_ablation, recipe
-from rfdetr.experiments.chapter import Chapter
-from rfdetr.experiments.store import Verdict
+from rfdetr.experiments import (
+    ch07_families,
+    ch10_ablation,
+    ch12_configurations,
+    ch_a_recipe,
+    ch_c_counting,
+    ch_e_larger_variants,
+)
+from rfdetr.experiments.base.chapter import Chapter
+from rfdetr.experiments.base.verdicts import Verdict
 from rfdetr.plots import counting as figures
 from rfdetr.training.config import TrainConfig
 
@@ -40,18 +47,18 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(peers, "available", lambda: False)
     with pytest.raises(UserError, match="transformers"):
         peers.build("LW-DETR", "T")
-    df = counting.recount((("D-FINE", "N"),))
+    df = ch_c_counting.recount((("D-FINE", "N"),))
     assert df.params_again.isna().all() and df.gflops[0] == 7.434
 
 
 def test_default_counter_leaves_attention_out_and_the_other_does_not():
-    df = counting.default_counter()
+    df = ch_c_counting.default_counter()
     assert df.missing[0] == pytest.approx(9.1, abs=0.1)
     assert df.missing[1] == pytest.approx(0, abs=0.01)
 
 
 def test_conventions_are_ordered_and_one_is_the_print():
-    df = counting.conventions()
+    df = ch_c_counting.conventions()
     assert (df.published > df.deployed).all() and (df.deployed > df.deployed_no_attention).all()
     assert (df.gmacs * 2 == df.deployed).all()
     assert ((df.published / df.printed - 1).abs() < 0.002).all()
@@ -60,43 +67,45 @@ def test_conventions_are_ordered_and_one_is_the_print():
 
 def test_the_public_package_counts_nearly_the_print():
     """An independent count of the same networks: no heads or boxes of unselected tokens are missing here."""
-    df = counting.conventions((*counting.FAMILY, "base"))
+    df = ch_c_counting.conventions((*ch_c_counting.FAMILY, "base"))
     assert (df.published / df.package).between(1, 1.004).all()
-    bare = counting.public_package()["no_attention"]
+    bare = ch_c_counting.public_package()["no_attention"]
     assert (df.published_no_attention / df.configuration.map(bare)).between(1, 1.005).all()
 
 
 def test_segmentation_prints_the_masks_of_every_layer():
-    df = counting.mask_conventions()
+    df = ch_c_counting.mask_conventions()
     assert ((df.published / df.printed - 1).abs() < 1e-3).all() and (df.not_deployed > 8).all()
-    exported = df.configuration.map(counting.public_package()["deployed"])
+    exported = df.configuration.map(ch_c_counting.public_package()["deployed"])
     assert ((df.deployed - exported).abs() < 0.06).all()
-    heads = counting.lw_detr_heads()
-    assert set(by_claim(counting.graph_verdicts(df, heads)).values()) == {"reproduced"}
-    swapped = counting.graph_verdicts(
+    heads = ch_c_counting.lw_detr_heads()
+    assert set(by_claim(ch_c_counting.graph_verdicts(df, heads)).values()) == {"reproduced"}
+    swapped = ch_c_counting.graph_verdicts(
         df.assign(published=df.deployed), heads.assign(every_layer=heads.no_attention)
     )
     assert set(by_claim(swapped).values()) == {"contradicted"}
 
 
 def test_formula_agrees_with_the_counter():
-    assert counting.formula_check(("nano", "seg-nano")).difference.abs().max() < 0.5
+    assert ch_c_counting.formula_check(("nano", "seg-nano")).difference.abs().max() < 0.5
 
 
 def test_table_9_verdicts():
-    nine = counting.table_9()
+    nine = ch_c_counting.table_9()
     assert len(nine) == 9 and nine.measured.notna().sum() == 8
     default = pd.DataFrame({"missing": [9.0, 0.0]})
-    found = by_claim(counting.verdicts(nine, default, counting.conventions()))
+    found = by_claim(ch_c_counting.verdicts(nine, default, ch_c_counting.conventions()))
     assert found["C129"] == found["C130"] == "reproduced"
     half = nine.assign(measured=nine.measured.where(nine.model != "LW-DETR", nine.printed))
     half.loc[half.counter == "reported", "measured"] = 31.8
-    assert by_claim(counting.verdicts(half, default, counting.conventions()))["C130"] == "contradicted"
+    assert (
+        by_claim(ch_c_counting.verdicts(half, default, ch_c_counting.conventions()))["C130"] == "contradicted"
+    )
 
 
 @pytest.fixture(scope="module")
 def steps():
-    return nas_ablation.step_counts()
+    return ch10_ablation.step_counts()
 
 
 def test_every_step_of_table_5_is_reproduced(steps):
@@ -106,33 +115,33 @@ def test_every_step_of_table_5_is_reproduced(steps):
 
 
 def test_merging_windows_costs_more_but_prints_less(steps):
-    change = nas_ablation.changes(steps).set_index("step")
+    change = ch10_ablation.changes(steps).set_index("step")
     assert change.gflops[7] > 3 > 0 > change.gflops_printed[7]
     assert change.gflops[9] == 0
-    assert by_claim(nas_ablation.verdicts(steps))["C098"] == "consistent"
-    assert by_claim(nas_ablation.verdicts(steps.assign(ap=50.0)))["C092"] == "contradicted"
-    assert nas_ablation.query_row().gflops.is_monotonic_decreasing
+    assert by_claim(ch10_ablation.verdicts(steps))["C098"] == "consistent"
+    assert by_claim(ch10_ablation.verdicts(steps.assign(ap=50.0)))["C092"] == "contradicted"
+    assert ch10_ablation.query_row().gflops.is_monotonic_decreasing
     assert len(figures.ablation(steps).axes[0].lines) == 3
 
 
 def test_global_blocks_do_not_show_without_attention(steps):
-    blocks = nas_ablation.base_blocks()
+    blocks = ch10_ablation.base_blocks()
     assert blocks.gflops_no_attention.nunique() == 1 and blocks.gflops[1] > blocks.gflops[0] + 3
     assert blocks.gflops[0] == steps.set_index("step").gflops[4]
     # The chapter on the configurations builds the released base model.
-    assert blocks.gflops[1] == configurations.count_table(["base"]).gflops[0]
+    assert blocks.gflops[1] == ch12_configurations.count_table(["base"]).gflops[0]
 
 
 def test_both_ends_of_table_5_on_one_convention(steps):
     by = steps.set_index("step")
     assert by.deployed[0] == peers.one_convention(peers.find("LW-DETR", "M"))
-    assert by.deployed[9] == counting.conventions(("medium",)).deployed[0] < by.gflops[9]
+    assert by.deployed[9] == ch_c_counting.conventions(("medium",)).deployed[0] < by.gflops[9]
     assert (by.deployed_no_attention < by.deployed).all()
 
 
 @pytest.fixture(scope="module")
 def detection():
-    return families.family_table(families.DETECTION)
+    return ch07_families.family_table(ch07_families.DETECTION)
 
 
 def test_families_list_every_printed_model_once(detection):
@@ -146,88 +155,88 @@ def test_families_list_every_printed_model_once(detection):
 def test_only_the_mixed_up_row_is_off(detection):
     off = detection[detection.difference.abs() > 2]
     assert list(off.family + " " + off["size"]) == ["RT-DETR R18"]
-    swapped = families.reordered(detection)
+    swapped = ch07_families.reordered(detection)
     assert "RT-DETR R18" in set(swapped.dearer_printed)
     assert ((swapped.printed >= 1) & (swapped.counted < 1)).all()
 
 
 def test_every_print_has_its_convention_in_words(detection):
-    df = families.ways(detection)
+    df = ch07_families.ways(detection)
     assert sum(len(sizes.split(", ")) for sizes in df.sizes) == len(detection)
     assert df.set_index("family").way["LW-DETR"] == "attention counted, heads of all decoder layers"
     assert df[df.way.str.startswith("none")].sizes.tolist() == ["R18"]
     assert df[~df.way.str.startswith("none")].difference.max() < 2
-    masks = families.ways(families.family_table(families.SEGMENTATION)).groupby("family")
+    masks = ch07_families.ways(ch07_families.family_table(ch07_families.SEGMENTATION)).groupby("family")
     assert masks.size()["YOLOv11"] == 2
     assert masks.one_convention.min()["RF-DETR-Seg"] < -15
 
 
 def test_equal_cost_interpolates_inside_the_range_only(detection):
-    df = families.at_equal_cost(detection, "RF-DETR", "D-FINE")
+    df = ch07_families.at_equal_cost(detection, "RF-DETR", "D-FINE")
     assert list(df["size"]) == ["N", "S", "M", "L"]
     assert df.other_ap.between(42.7, 59.3).all()
-    same = families.at_equal_cost(detection, "D-FINE", "D-FINE")
+    same = ch07_families.at_equal_cost(detection, "D-FINE", "D-FINE")
     assert (same.ap - same.other_ap).abs().max() < 1e-9
     with pytest.raises(ValueError, match="Nobody"):
-        families.at_equal_cost(detection, "Nobody", "D-FINE")
+        ch07_families.at_equal_cost(detection, "Nobody", "D-FINE")
 
 
 def test_coco_verdicts(detection):
-    found = by_claim(families.verdicts(detection) + families.coco_verdicts(detection))
+    found = by_claim(ch07_families.verdicts(detection) + ch07_families.coco_verdicts(detection))
     assert found["C065"] == "consistent" and found["C066"] == "contradicted"
     assert found["parameters and GFLOPs of the RF-DETR rows"] == "reproduced"
     assert len(figures.families(detection).axes[0].lines) == 7
 
 
 def test_segmentation_rows_that_nobody_packages_have_no_count():
-    df = families.family_table(families.SEGMENTATION)
+    df = ch07_families.family_table(ch07_families.SEGMENTATION)
     missing = df[df.gflops.isna()]
     assert set(missing.family) == {"FastInst", "MaskDINO"} == set(df[df.source == "not built"].family)
-    found = by_claim(families.verdicts(df) + families.coco_segmentation_verdicts(df))
+    found = by_claim(ch07_families.verdicts(df) + ch07_families.coco_segmentation_verdicts(df))
     assert found["C075"] == found["C076"] == "consistent"
 
 
 def test_table_11_implied_models():
-    df = larger_variants.table_11()
+    df = ch_e_larger_variants.table_11()
     known = df[df.same_ap != ""]
     assert list(known.backbone + " " + known["size"] + " " + known.same_ap) == [
         "DINOv2-S S S",
         "DINOv2-B XL XL",
     ]
     assert df.recomputed.notna().sum() == 4
-    found = by_claim(larger_variants.verdicts(df, larger_variants.family_counts()))
+    found = by_claim(ch_e_larger_variants.verdicts(df, ch_e_larger_variants.family_counts()))
     assert found["C134"] == "consistent" and found["one D-FINE M in the whole paper"] == "contradicted"
 
 
 def test_doubling_the_width_more_than_triples_the_cost():
-    wide = larger_variants.width_swap().pivot(index="knobs_of", columns="backbone", values="gflops")
+    wide = ch_e_larger_variants.width_swap().pivot(index="knobs_of", columns="backbone", values="gflops")
     assert ((wide["dinov2-b"] / wide["dinov2-s"]).between(3, 4)).all()
 
 
 def test_recipe_lists_every_setting_with_our_default():
-    df = recipe.recipe_table().set_index("setting")
+    df = ch_a_recipe.recipe_table().set_index("setting")
     assert df.ours["learning rate"] == df.paper["learning rate"] == "0.0001"
     assert df.lw_detr["learning rate"] == "0.0004"
-    assert df.ours.notna().all() and len(recipe.not_stated()) > 5
+    assert df.ours.notna().all() and len(ch_a_recipe.not_stated()) > 5
 
 
 def test_learning_rates_decay_per_block():
-    df = recipe.learning_rates().set_index("part")
+    df = ch_a_recipe.learning_rates().set_index("part")
     blocks = [df.lr[f"block {i}"] for i in range(12)]
     assert [b / a for a, b in zip(blocks, blocks[1:], strict=False)] == pytest.approx([1 / 0.8] * 11)
     assert df.lr["embeddings"] < blocks[0] and df.decayed_share["final norm"] == 0
     assert df.params_m.sum() == pytest.approx(33.687, abs=0.01)
-    found = by_claim(recipe.verdicts(recipe.recipe_table(), df.reset_index()))
+    found = by_claim(ch_a_recipe.verdicts(ch_a_recipe.recipe_table(), df.reset_index()))
     assert found["C110"] == found["C114"] == "consistent"
     assert (
-        by_claim(recipe.verdicts(recipe.recipe_table(), df.reset_index().assign(lr=1.0)))["C114"]
+        by_claim(ch_a_recipe.verdicts(ch_a_recipe.recipe_table(), df.reset_index().assign(lr=1.0)))["C114"]
         == "contradicted"
     )
     assert figures.learning_rates(df.reset_index()).axes[0].patches
 
 
 def test_averaging_forgets_the_start():
-    df = recipe.averaging(TrainConfig(ema_decay=0.9, ema_tau=10), updates=50)
+    df = ch_a_recipe.averaging(TrainConfig(ema_decay=0.9, ema_tau=10), updates=50)
     assert df.decay.is_monotonic_increasing and df.decay.iloc[-1] == pytest.approx(0.9 * (1 - math.exp(-5)))
     assert df.start.iloc[9] < df.start_constant.iloc[9]
     assert len(figures.averaging(df).axes) == 2

@@ -6,7 +6,7 @@ import torch
 
 from rfdetr import PRESETS, SearchSpace
 from rfdetr.benchmark.flops import analytic
-from rfdetr.experiments import configurations, flexible_patches, search_space
+from rfdetr.experiments import ch02_search_space, ch03_flexible_patches, ch12_configurations
 from rfdetr.plots import configurations as configuration_figures
 from rfdetr.plots import flexible_patches as patch_figures
 from rfdetr.plots import search_space as grid_figures
@@ -17,11 +17,11 @@ SPACE = SearchSpace((320, 384), (16, 24), (1, 2, 4), (0, 2), (50, 300))
 
 @pytest.fixture(scope="module")
 def grid():
-    return search_space.costs(SPACE)
+    return ch02_search_space.costs(SPACE)
 
 
 def test_rounding_down_explains_every_published_resolution():
-    df = search_space.rounding_table()
+    df = ch02_search_space.rounding_table()
     assert len(df) == len(PRESETS) and df.from_grid.notna().all()
     assert (df.from_grid - df.printed).between(0, df.unit - 1).all()
     assert set(df.configuration[df.nearest != df.printed]) == {
@@ -33,7 +33,7 @@ def test_rounding_down_explains_every_published_resolution():
 
 
 def test_counts():
-    number = search_space.count_table().set_index("what")["count"]
+    number = ch02_search_space.count_table().set_index("what")["count"]
     assert list(number[:3]) == [6468, 6468, 7392]
     assert number.iloc[3] < 6468
     assert number["drawn in training"] == 231 and number.iloc[6] == 221 and number.iloc[7] == 135
@@ -41,32 +41,32 @@ def test_counts():
 
 def test_costs_are_those_of_the_counter_formula(grid):
     assert len(grid) == len(SPACE)
-    config = search_space.supernet_config(SPACE)
+    config = ch02_search_space.supernet_config(SPACE)
     for position, arch in list(enumerate(SPACE.archs()))[::7]:
         assert grid.gflops[position] == pytest.approx(analytic(config, arch).gflops)
         assert grid.resolution[position] == arch.resolution and grid.queries[position] == arch.queries
 
 
 def test_knob_effects_compare_equal_settings(grid):
-    df = search_space.knob_effects(grid, SPACE).set_index("knob")
-    assert list(df.index) == [k.replace("_", " ") for k in search_space.KNOBS]
+    df = ch02_search_space.knob_effects(grid, SPACE).set_index("knob")
+    assert list(df.index) == [k.replace("_", " ") for k in ch02_search_space.KNOBS]
     assert df.dear["resolution"] == 384 and df.dear["patch size"] == 16
     assert (df.smallest <= df["median"]).all() and (df["median"] <= df.largest).all()
 
 
 def test_class_tokens_cost_more_with_more_windows():
-    df = search_space.window_costs(("nano",))
+    df = ch02_search_space.window_costs(("nano",))
     assert df.class_tokens.is_monotonic_increasing and (df.class_tokens > 0).all()
     # One class token among 577 tokens adds a little more than 1/576 to everything that is linear in the tokens.
     assert df.class_tokens.iloc[0] == pytest.approx(100 / 576, rel=0.3)
 
 
 def test_grid_verdicts_hold_on_the_full_grid():
-    found = search_space.verdicts(
-        search_space.count_table(),
-        search_space.rounding_table(),
-        search_space.costs(),
-        search_space.window_costs(),
+    found = ch02_search_space.verdicts(
+        ch02_search_space.count_table(),
+        ch02_search_space.rounding_table(),
+        ch02_search_space.costs(),
+        ch02_search_space.window_costs(),
     )
     assert {v.claim: v.verdict for v in found}["C124"] == "consistent"
     assert "contradicted" not in {v.verdict for v in found}
@@ -94,7 +94,7 @@ def test_explorer_filters_keep_exactly_the_chosen_points(grid):
 
 
 def test_explorer_of_the_whole_grid_stays_small():
-    figure = grid_figures.explorer(search_space.costs(), {})
+    figure = grid_figures.explorer(ch02_search_space.costs(), {})
     assert len(figure.to_json()) < 1_000_000
 
 
@@ -105,11 +105,11 @@ def test_cost_figure_has_a_panel_per_knob(grid):
 
 @pytest.fixture(scope="module")
 def patch_errors():
-    return flexible_patches.errors(60, sizes=(12, 16, 20), seed=1)
+    return ch03_flexible_patches.errors(60, sizes=(12, 16, 20), seed=1)
 
 
 def test_enlarging_is_exact_and_shrinking_is_not(patch_errors):
-    wide = flexible_patches.summary(patch_errors).set_index("size")
+    wide = ch03_flexible_patches.summary(patch_errors).set_index("size")
     assert wide["PI-resize"][20] < 1e-12 and wide["PI-resize"][16] == 0
     assert 1e-4 < wide["PI-resize"][12] < wide["bicubic, rescaled"][12] < wide["bicubic"][12]
     noise = patch_errors[(patch_errors.content == "noise") & (patch_errors.method == "PI-resize")]
@@ -117,28 +117,28 @@ def test_enlarging_is_exact_and_shrinking_is_not(patch_errors):
 
 
 def test_fitted_kernels_are_optimal_for_the_patches_they_were_fitted_on():
-    kernels = flexible_patches.photograph_kernels(4)
-    patches = flexible_patches.photograph_patches(16, 900, seed=3)
-    fitted = flexible_patches.optimal_kernels(kernels, patches, 8)
-    pi = flexible_patches.resize_by("PI-resize", kernels, 8)
-    best = flexible_patches.embedding_error(kernels, patches, fitted, 8)
-    assert best < flexible_patches.embedding_error(kernels, patches, pi, 8)
+    kernels = ch03_flexible_patches.photograph_kernels(4)
+    patches = ch03_flexible_patches.photograph_patches(16, 900, seed=3)
+    fitted = ch03_flexible_patches.optimal_kernels(kernels, patches, 8)
+    pi = ch03_flexible_patches.resize_by("PI-resize", kernels, 8)
+    best = ch03_flexible_patches.embedding_error(kernels, patches, fitted, 8)
+    assert best < ch03_flexible_patches.embedding_error(kernels, patches, pi, 8)
     nudged = fitted + 1e-3 * torch.randn(fitted.shape, dtype=fitted.dtype)
-    assert best < flexible_patches.embedding_error(kernels, patches, nudged, 8)
+    assert best < ch03_flexible_patches.embedding_error(kernels, patches, nudged, 8)
 
 
 def test_unknown_method_is_named():
     with pytest.raises(ValueError, match="nearest"):
-        flexible_patches.resize_by("nearest", flexible_patches.random_kernels(1), 20)
+        ch03_flexible_patches.resize_by("nearest", ch03_flexible_patches.random_kernels(1), 20)
 
 
 def test_limits_are_as_announced():
-    df = flexible_patches.identity_limits(60)
+    df = ch03_flexible_patches.identity_limits(60)
     assert (df.error[df.expected] < 1e-5).all() and (df.error[~df.expected] > 1e-3).all()
 
 
 def test_slow_positions_survive_and_the_class_token_is_kept():
-    df = flexible_patches.position_errors()
+    df = ch03_flexible_patches.position_errors()
     assert df.class_token_kept.all()
     slow, fast = (df[df.waves == waves].set_index("grid").error for waves in (2, 8))
     assert slow.max() < 0.02 and (fast > slow).all()
@@ -147,17 +147,17 @@ def test_slow_positions_survive_and_the_class_token_is_kept():
 def test_patch_figures_are_drawn(patch_errors):
     figure = patch_figures.error_by_size(patch_errors, 16)
     assert [axes.get_title() for axes in figure.axes] == ["patches of photographs", "patches of noise"]
-    assert len(patch_figures.kernels(flexible_patches.kernel_example((8, 16))).axes) == 4
-    assert len(patch_figures.positions(flexible_patches.position_example((24,))).axes) == 2
+    assert len(patch_figures.kernels(ch03_flexible_patches.kernel_example((8, 16))).axes) == 4
+    assert len(patch_figures.positions(ch03_flexible_patches.position_example((24,))).axes) == 2
 
 
 @pytest.fixture(scope="module")
 def counts():
-    return configurations.count_table(("nano", "seg-nano", "base"))
+    return ch12_configurations.count_table(("nano", "seg-nano", "base"))
 
 
 def test_counts_agree_with_the_print(counts):
-    df = configurations.within(counts).set_index("configuration")
+    df = ch12_configurations.within(counts).set_index("configuration")
     assert df.params_ok.all() and df.gflops_ok.all()
     assert list(df.matches) == ["attention counted", "attention counted", "attention left out"]
     assert (df.deployed < df.gflops).all()
@@ -165,12 +165,12 @@ def test_counts_agree_with_the_print(counts):
 
 def test_a_wrong_print_is_found(counts):
     wrong = counts.assign(params_printed=counts.params_printed + 0.3, difference=5.0)
-    df = configurations.within(wrong)
+    df = ch12_configurations.within(wrong)
     assert not df.params_ok.any() and not df.gflops_ok.any()
 
 
 def test_stage_shares_add_up():
-    df = configurations.stage_shares(("nano", "seg-nano"))
+    df = ch12_configurations.stage_shares(("nano", "seg-nano"))
     assert np.allclose(df.groupby("configuration").share.sum(), 100)
     figure = configuration_figures.stage_bars(df)
     ends = [bar.get_x() + bar.get_width() for bar in figure.axes[0].patches]
@@ -179,15 +179,15 @@ def test_stage_shares_add_up():
 
 def test_configuration_verdicts(counts):
     knobs, steps, masks = (
-        configurations.knob_table(),
-        configurations.decoder_steps(),
-        configurations.mask_head_cost(),
+        ch12_configurations.knob_table(),
+        ch12_configurations.decoder_steps(),
+        ch12_configurations.mask_head_cost(),
     )
-    good = {v.claim: v.verdict for v in configurations.verdicts(counts, knobs, steps, masks)}
+    good = {v.claim: v.verdict for v in ch12_configurations.verdicts(counts, knobs, steps, masks)}
     assert good["C069"] == good["C070"] == good["C073"] == "reproduced"
     assert good["C165"] == "contradicted"
     wrong = counts.assign(params_printed=counts.params_printed + 1)
-    bad = {v.claim: v.verdict for v in configurations.verdicts(wrong, knobs, steps, masks)}
+    bad = {v.claim: v.verdict for v in ch12_configurations.verdicts(wrong, knobs, steps, masks)}
     assert bad["C069"] == "contradicted" and bad["C070"] == "reproduced"
 
 

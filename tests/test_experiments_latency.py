@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from rfdetr.benchmark.records import join
-from rfdetr.benchmark.runtimes.base import load_runtime
+from rfdetr.benchmark.runtimes import load_runtime
 from rfdetr.evaluation.coco import evaluate
-from rfdetr.experiments import half_precision, latency_claims, supernet
-from rfdetr.experiments import latency_protocol as lab
-from rfdetr.experiments.profiles import Timing, get_profile
-from rfdetr.experiments.store import Store
+from rfdetr.experiments import ch06_claims, ch06_half_precision
+from rfdetr.experiments import ch06_protocol as lab
+from rfdetr.experiments.base import supernet
+from rfdetr.experiments.base.artifacts import Store
+from rfdetr.experiments.base.profiles import Timing, get_profile
 from rfdetr.paper import tables
 from rfdetr.plots import latency as figures
 
@@ -38,12 +39,12 @@ def images():
 
 @pytest.fixture(scope="module")
 def inputs():
-    return half_precision.real_inputs(supernet.data(PROFILE, "val"), ARCH.resolution, count=3)
+    return ch06_half_precision.real_inputs(supernet.data(PROFILE, "val"), ARCH.resolution, count=3)
 
 
 @pytest.fixture(scope="module")
 def found(model, inputs, tmp_path_factory):
-    return half_precision.halves(model, ARCH, tmp_path_factory.mktemp("halves"), inputs)
+    return ch06_half_precision.halves(model, ARCH, tmp_path_factory.mktemp("halves"), inputs)
 
 
 @pytest.fixture(scope="module")
@@ -128,16 +129,16 @@ def test_file_and_network_have_the_same_accuracy_and_two_files_never_share_a_row
 
 
 def test_rescaled_network_is_the_same_function_and_overflows(model, found, inputs, tmp_path):
-    big = half_precision.rescaled(model)
+    big = ch06_half_precision.rescaled(model)
     pixels = torch.from_numpy(inputs[0]["images"])
     with torch.inference_mode():
         a, b = model(pixels, ARCH), big(pixels, ARCH)
     assert torch.equal(a.logits, b.logits) and torch.equal(a.boxes, b.boxes)
-    broken = half_precision.halves(big, ARCH, tmp_path, inputs)
-    table = half_precision.report({"as trained": found, "rescaled": broken})
+    broken = ch06_half_precision.halves(big, ARCH, tmp_path, inputs)
+    table = ch06_half_precision.report({"as trained": found, "rescaled": broken})
     assert table["max_abs"].iloc[1] > 65504 > table["max_abs"].iloc[0]
     assert table["kept"].iloc[1] > table["kept"].iloc[0] and table["beyond"].iloc[1] > 0
-    named = half_precision.beyond_range(broken)
+    named = ch06_half_precision.beyond_range(broken)
     assert named["node"].str.contains("decoder.layers").all() and len(named) == table["beyond"].iloc[1]
     assert any("MatMul" in name for name in broken.kept)
     from rfdetr.benchmark.fp16 import output_error
@@ -148,8 +149,8 @@ def test_rescaled_network_is_the_same_function_and_overflows(model, found, input
 
 
 def test_end_to_end_says_what_a_pass_includes(model, found, tmp_path):
-    from rfdetr.benchmark.export import export_onnx
     from rfdetr.benchmark.nms import WithNms
+    from rfdetr.export.onnx import export_onnx
 
     masks = export_onnx(lab.untrained(model, segmentation=True), ARCH, tmp_path / "masks.onnx")
     raw = load_runtime("onnxruntime", lab.raw_form(found.full, tmp_path / "raw.onnx"))
@@ -189,7 +190,7 @@ def accuracies(*rows: tuple[float, float, float]) -> pd.DataFrame:
 )
 def test_verdicts_follow_the_numbers(half, plain, expected):
     full = (0.5, 0.0, 0.0)
-    found = latency_claims.verdicts(
+    found = ch06_claims.verdicts(
         lab.table_1(), lab.table_20(), accuracies(full, full, half), accuracies(full, plain, half)
     )
     by_claim = {v.claim: v.verdict for v in found}
@@ -213,7 +214,7 @@ def test_a_t4_decides_what_only_it_can_decide(found, monkeypatch, tmp_path):
 
     def decided(frame):
         tables_ = lab.table_1(), lab.table_20()
-        return {v.claim: v.verdict for v in latency_claims.verdicts(*tables_, half, half, frame)}
+        return {v.claim: v.verdict for v in ch06_claims.verdicts(*tables_, half, half, frame)}
 
     first = decided(pd.DataFrame(rows))
     assert [first[c] for c in ("C020", "C057", "C109")] == ["consistent", "consistent", "contradicted"]

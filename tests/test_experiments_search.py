@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 from rfdetr import Arch
-from rfdetr.experiments import learning, query_drop, searching, supernet
-from rfdetr.experiments.profiles import PROFILES, get_profile
-from rfdetr.experiments.store import Store
+from rfdetr.experiments import ch04_learning, ch05_search, ch_b_query_drop
+from rfdetr.experiments.base import supernet
+from rfdetr.experiments.base.artifacts import Store
+from rfdetr.experiments.base.profiles import PROFILES, get_profile
 from rfdetr.plots import learning as learning_figures
-from rfdetr.plots import searching as search_figures
+from rfdetr.plots import search as search_figures
 from rfdetr.search.grid import KNOBS
 
 PROFILE = get_profile("smoke")
@@ -44,7 +45,7 @@ def test_log_and_snapshots(trained):
 
 
 def test_losses_are_named_by_layer(trained):
-    losses = learning.loss_table(trained.log, window=1)
+    losses = ch04_learning.loss_table(trained.log, window=1)
     assert set(losses["layer"]) == {"encoder", "decoder 1", "decoder 2"}
     last = losses[(losses["layer"] == "decoder 2") & (losses["loss"] == "class")]["value"]
     np.testing.assert_allclose(last, trained.log["loss_ce"])
@@ -52,22 +53,22 @@ def test_losses_are_named_by_layer(trained):
 
 
 def test_updates_count_every_step_once(trained):
-    table = learning.update_table(trained.log, PROFILE.recipe.training)
+    table = ch04_learning.update_table(trained.log, PROFILE.recipe.training)
     assert table["updates"].sum() == len(trained.log)
     assert table["expected"].sum() == pytest.approx(len(trained.log))
     assert learning_figures.updates(table).axes
 
 
 def test_sweeps_change_one_knob_and_mark_unseen_values(trained):
-    sweep = learning.knob_sweeps(PROFILE.recipe)
+    sweep = ch04_learning.knob_sweeps(PROFILE.recipe)
     assert sweep[~sweep["seen"]][["knob", "value"]].to_numpy().tolist() == [["patch_size", 12]]
     test = supernet.data(PROFILE, "test")
-    table = learning.accuracy_table(trained.model, test, sweep["arch"], resamples=20)
+    table = ch04_learning.accuracy_table(trained.model, test, sweep["arch"], resamples=20)
     assert len(table) == sweep["arch"].nunique()
     assert (table["low"] <= table["AP"] + 1e-9).all()
     joined = sweep.merge(table, on="arch")
     assert len(joined) == len(sweep)
-    assert {v.claim for v in learning.sweep_verdicts(joined)} == {"C037", "C045", "C013"}
+    assert {v.claim for v in ch04_learning.sweep_verdicts(joined)} == {"C037", "C045", "C013"}
     assert learning_figures.sweeps(joined).axes
 
 
@@ -78,39 +79,39 @@ def test_sweeps_change_one_knob_and_mark_unseen_values(trained):
 def test_overlapping_intervals_are_not_resolved(low_a, high_a, low_b, high_b, expected):
     a, b = Arch(64, 16, 1, 2, 4), Arch(64, 16, 1, 1, 4)
     table = pd.DataFrame({"arch": [a, b], "low": [low_a, low_b], "high": [high_a, high_b]})
-    assert learning.compare(table, a, b) == expected
+    assert ch04_learning.compare(table, a, b) == expected
 
 
 def test_training_cost_grows_with_every_step(trained):
-    cost = learning.training_cost(trained.model, trained.log, batch_size=4)
+    cost = ch04_learning.training_cost(trained.model, trained.log, batch_size=4)
     assert len(cost) == len(trained.log)
     assert (np.diff(cost) > 0).all()
 
 
 def test_search_is_an_artifact_with_a_front(trained, store):
-    found = searching.exact_search(PROFILE, trained, 0, store, measured=14, show=False)
-    table = searching.mark_seen(found.table, PROFILE.recipe.training)
+    found = ch05_search.exact_search(PROFILE, trained, 0, store, measured=14, show=False)
+    table = ch05_search.mark_seen(found.table, PROFILE.recipe.training)
     assert len(table) == len(PROFILE.recipe.search.distinct())
     assert table["latency_ms"].notna().sum() == 14
     assert not table.loc[table["patch_size"] == 12, "seen"].any()
-    best = searching.fronts(table, "gflops")
+    best = ch05_search.fronts(table, "gflops")
     assert best["front"].any()
-    importance = searching.knob_importance(table)
+    importance = ch05_search.knob_importance(table)
     assert set(importance["knob"]) == set(KNOBS)
     assert importance["share"].dropna().between(0, 1).all()
     assert search_figures.front(best, "gflops", "GFLOPs", "GFLOPs").data
     assert search_figures.importance(importance).axes
-    rows = searching.tested(trained.model, supernet.data(PROFILE, "test"), table.head(2))
+    rows = ch05_search.tested(trained.model, supernet.data(PROFILE, "test"), table.head(2))
     assert rows["test_AP"].notna().all()
 
 
 def test_queries_and_layers_can_be_dropped(trained):
     recipe = PROFILE.recipe
-    space = query_drop.drop_space(recipe.reference, recipe.search.decoder_layers, recipe.search.queries)
+    space = ch_b_query_drop.drop_space(recipe.reference, recipe.search.decoder_layers, recipe.search.queries)
     latency = pd.DataFrame(
         [{**a.to_dict(), "latency_ms": float(i + 1)} for i, a in enumerate(space.distinct())]
     )
-    table = query_drop.drop_table(trained.model, supernet.data(PROFILE, "test"), space, latency)
+    table = ch_b_query_drop.drop_table(trained.model, supernet.data(PROFILE, "test"), space, latency)
     assert len(table) == len(recipe.search.decoder_layers) * len(recipe.search.queries)
     assert table[["AP", "gflops", "latency_ms"]].notna().all().all()
     assert search_figures.drop_curves(table).axes
@@ -118,13 +119,13 @@ def test_queries_and_layers_can_be_dropped(trained):
 
 def test_suppression_keeps_the_best_of_each_cluster():
     boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [20, 20, 30, 30], [0, 0, 10, 10]], dtype=float)
-    kept = query_drop.suppress(boxes, np.array([0.5, 0.9, 0.3, 0.2]), np.array([0, 0, 0, 1]), 0.5)
+    kept = ch_b_query_drop.suppress(boxes, np.array([0.5, 0.9, 0.3, 0.2]), np.array([0, 0, 0, 1]), 0.5)
     assert kept.tolist() == [1, 2, 3]
 
 
 def test_suppression_table(trained):
     archs = {"full": PROFILE.recipe.reference}
-    table = query_drop.nms_table(trained.model, supernet.data(PROFILE, "test"), archs, thresholds=(0.5,))
+    table = ch_b_query_drop.nms_table(trained.model, supernet.data(PROFILE, "test"), archs, thresholds=(0.5,))
     assert table["per_image"].iloc[1] <= table["per_image"].iloc[0]
     assert search_figures.suppression(table).axes
 

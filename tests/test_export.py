@@ -8,12 +8,12 @@ import torch
 from lab_fixtures import ARCH, SIZES, exported, network
 
 from rfdetr import Arch, build
-from rfdetr.benchmark import export
 from rfdetr.benchmark.accuracy import evaluate_artifact
-from rfdetr.benchmark.artifact import load_artifact
 from rfdetr.benchmark.runtimes.base import Runtime, RuntimeInfo
 from rfdetr.data.scenes import scenes
 from rfdetr.errors import UserError
+from rfdetr.export import onnx as export
+from rfdetr.export.artifact import load_artifact
 
 
 @pytest.mark.parametrize("segmentation", [False, True])

@@ -7,11 +7,11 @@ from lab_fixtures import exported, network
 from onnx import numpy_helper
 
 from rfdetr.benchmark import fp16
-from rfdetr.benchmark.artifact import load_artifact
-from rfdetr.benchmark.export import cpu_session
 from rfdetr.benchmark.latency import time_artifact
-from rfdetr.benchmark.runtimes.base import load_runtime
+from rfdetr.benchmark.runtimes import load_runtime
 from rfdetr.errors import UserError
+from rfdetr.export.artifact import load_artifact
+from rfdetr.export.onnx import cpu_session
 
 
 @pytest.fixture(scope="module")

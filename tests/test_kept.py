@@ -11,14 +11,16 @@ from conftest import TINY, scramble
 
 from rfdetr import RFDETR
 from rfdetr.benchmark.accuracy import evaluate_artifact
-from rfdetr.benchmark.export import export_onnx
 from rfdetr.errors import UserError
 from rfdetr.evaluation.coco import evaluate
-from rfdetr.experiments import full_search, kept, long_runs, sampling_study, supernet
-from rfdetr.experiments.profiles import PROFILES, get_profile
-from rfdetr.experiments.store import Store, provenance
+from rfdetr.experiments import ch04_sampling_study, ch05_full_search
+from rfdetr.experiments.base import kept, long_runs, supernet
+from rfdetr.experiments.base.artifacts import Store
+from rfdetr.experiments.base.profiles import PROFILES, get_profile
+from rfdetr.experiments.base.provenance import provenance
+from rfdetr.export.onnx import export_onnx
 from rfdetr.model.config import ModelConfig
-from rfdetr.plots import searching as figures
+from rfdetr.plots import search as figures
 from rfdetr.search.grid import KNOBS, evaluate_grid
 
 SMOKE = get_profile("smoke")
@@ -32,7 +34,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def full(store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results") / "full-search"
-    full_search.make(folder, 0, store, provenance("smoke", 0), "smoke", held_out=3)
+    ch05_full_search.make(folder, 0, store, provenance("smoke", 0), "smoke", held_out=3)
     return kept.load("full-search", folder.parent)
 
 
@@ -42,7 +44,7 @@ def test_the_kept_network_gives_the_kept_table(full):
     table = full.tables["table"]
     assert len(table) == len(exact) == len(SMOKE.recipe.search.distinct())
     np.testing.assert_allclose(table["AP"], exact["AP"], rtol=1e-5)
-    again = full_search.recomputed(model, data, table, SMOKE.recipe.search, 2)
+    again = ch05_full_search.recomputed(model, data, table, SMOKE.recipe.search, 2)
     assert again[["resolution", "patch_size", "windows"]].drop_duplicates().shape[0] == 2
     np.testing.assert_allclose(again["AP"], again["kept_AP"], rtol=1e-5)
 
@@ -50,20 +52,20 @@ def test_the_kept_network_gives_the_kept_table(full):
 def test_latencies_are_joined_and_held_out_ones_are_not_fitted(full):
     timed = full.tables["latency"]
     assert timed["held_out"].sum() == 3 and (~timed["held_out"]).sum() == SMOKE.recipe.measured
-    table, model = full_search.with_latency(full.tables["table"], timed)
+    table, model = ch05_full_search.with_latency(full.tables["table"], timed)
     assert model.measured == SMOKE.recipe.measured
     assert table["latency_ms"].notna().sum() == len(timed)
     assert (table["predicted_ms"] > 0).all()
-    errors = full_search.held_out_errors(timed)
+    errors = ch05_full_search.held_out_errors(timed)
     assert errors["count"].tolist() == [3, 3] and (errors["measured"] == SMOKE.recipe.measured).all()
-    assert (full_search.undisturbed(timed)["latency_ms"] <= timed["latency_ms"]).all()
+    assert (ch05_full_search.undisturbed(timed)["latency_ms"] <= timed["latency_ms"]).all()
     assert figures.predicted(timed.assign(predicted_ms=model.predict(timed))).axes
 
 
 def test_held_out_networks_have_graphs_of_their_own():
     space = PROFILES["cpu"].recipe.search
     taken = space.distinct()[::7][:40]
-    away = full_search.held_out_archs(space, taken, 30, seed=1)
+    away = ch05_full_search.held_out_archs(space, taken, 30, seed=1)
     assert len(away) == len(set(away)) == 30
     assert not {(a.encoder, a.queries) for a in away} & {(a.encoder, a.queries) for a in taken}
 
@@ -118,26 +120,32 @@ def test_variants_cost_the_same():
     for profile in (SMOKE, PROFILES["cpu"]):
         config = ModelConfig(num_classes=10, **profile.recipe.model)
         space = profile.recipe.training
-        costs = sampling_study._costs(config, space)
+        costs = ch04_sampling_study._costs(config, space)
         totals = {}
-        for variant in sampling_study.variants(profile, config):
+        for variant in ch04_sampling_study.variants(profile, config):
             rule = {k: v for k, v in variant.changes.items() if k in ("sampling", "odds")}
-            totals[variant.label] = variant.changes["steps"] * sampling_study._mean_cost(space, costs, **rule)
+            totals[variant.label] = variant.changes["steps"] * ch04_sampling_study._mean_cost(
+                space, costs, **rule
+            )
             supernet.train_config(profile, 0, **variant.changes)
         tolerance = 0.5 if profile is SMOKE else 0.01  # whole steps: few of them cannot cost exactly the same
         assert max(totals.values()) == pytest.approx(min(totals.values()), rel=tolerance)
 
 
 def test_sampling_study(store):
-    runs = sampling_study.run(SMOKE, 0, store, show=False)
+    runs = ch04_sampling_study.run(SMOKE, 0, store, show=False)
     assert set(runs["variant"]) == {"uniform", "sandwich", "biased", "uniform, bfloat16"}
     assert set(runs["seed"]) == {0, 1}
-    whole = runs[runs["group"].isin(sampling_study.GROUPS)].groupby(["variant", "seed"])["sub_networks"].sum()
+    whole = (
+        runs[runs["group"].isin(ch04_sampling_study.GROUPS)]
+        .groupby(["variant", "seed"])["sub_networks"]
+        .sum()
+    )
     assert (whole == len(SMOKE.recipe.training.triples())).all()
     # The sandwich rule trains both corners at every step.
     corners = runs[(runs["variant"] == "sandwich") & runs["group"].isin(["smallest", "largest"])]
     assert (corners["updates"] >= corners["steps"]).all()
-    assert figures.study(sampling_study.summary(runs)).axes
+    assert figures.study(ch04_sampling_study.summary(runs)).axes
 
 
 def test_summary_pairs_seeds_and_resolves_only_outside_the_interval():
@@ -150,7 +158,7 @@ def test_summary_pairs_seeds_and_resolves_only_outside_the_interval():
         }.items()
         for s, ap in enumerate(values)
     ]
-    table = sampling_study.summary(pd.DataFrame(rows)).set_index("variant")
+    table = ch04_sampling_study.summary(pd.DataFrame(rows)).set_index("variant")
     assert (
         table.loc["better", "difference"] == pytest.approx(0.1003, abs=1e-3)
         and table.loc["better", "resolved"]

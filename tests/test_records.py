@@ -96,8 +96,8 @@ class Known(Simulated):
 
     def __init__(self, *services: float) -> None:
         super().__init__(*services)
-        from rfdetr.benchmark.artifact import Artifact, TensorSpec
         from rfdetr.benchmark.runtimes.base import RuntimeInfo
+        from rfdetr.export.artifact import Artifact, TensorSpec
 
         specs = (TensorSpec("images", "float32", (1, 3, 8, 8)),)
         self.artifact = Artifact(

@@ -9,7 +9,7 @@ import pytest
 from lab_fixtures import SIZES, exported
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from rfdetr.benchmark import rewrite
+from rfdetr.export import rewrite
 
 RANDOM = np.random.default_rng(0)
 
@@ -33,7 +33,7 @@ def run(model: onnx.ModelProto, **feed: np.ndarray) -> list[np.ndarray]:
 
 
 def ordered(model: onnx.ModelProto) -> onnx.ModelProto:
-    from rfdetr.benchmark.graph import in_order_of_use
+    from rfdetr.export.graph import in_order_of_use
 
     result = onnx.ModelProto()
     result.CopyFrom(model)

@@ -10,7 +10,8 @@ from rfdetr.benchmark import latency
 from rfdetr.benchmark.lab import benchmark_command, protocol_runs
 from rfdetr.benchmark.nms import WithNms, nms
 from rfdetr.benchmark.records import JointRecord, read_records
-from rfdetr.benchmark.runtimes.base import load_runtime, random_inputs
+from rfdetr.benchmark.runtimes import load_runtime
+from rfdetr.benchmark.runtimes.base import random_inputs
 from rfdetr.benchmark.runtimes.torch import TorchRuntime
 from rfdetr.errors import UserError
 
@@ -153,7 +154,7 @@ def test_nms_is_inside_the_pass_of_a_detector_that_needs_it(tmp_path) -> None:
     import onnx
     from onnx import TensorProto, helper
 
-    from rfdetr.benchmark.artifact import load_artifact
+    from rfdetr.export.artifact import load_artifact
 
     raw = np.zeros((1, 6, 3), np.float32)
     raw[0, :4] = [[5, 6, 35], [5, 5, 35], [10, 10, 10], [10, 10, 10]]

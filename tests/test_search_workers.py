@@ -58,7 +58,7 @@ def test_dry_run(model, data):
 
 def test_choice_is_exported(model, data, tmp_path, monkeypatch):
     """The chosen row's knobs reach the exporter, whose own work is tested with it."""
-    from rfdetr.benchmark import export
+    from rfdetr.export import onnx as export
 
     asked = []
     monkeypatch.setattr(export, "export_onnx", lambda *given: asked.append(given) or "artifact")

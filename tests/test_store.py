@@ -11,16 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rfdetr.errors import UserError
-from rfdetr.experiments.profiles import PROFILES, get_profile
-from rfdetr.experiments.store import (
-    Store,
-    Verdict,
-    artifact_key,
-    default_root,
-    provenance,
-    save_result,
-    save_verdicts,
-)
+from rfdetr.experiments.base.artifacts import Store, artifact_key, default_root, save_result
+from rfdetr.experiments.base.profiles import PROFILES, get_profile
+from rfdetr.experiments.base.provenance import provenance
+from rfdetr.experiments.base.verdicts import Verdict, save_verdicts
 from rfdetr.sources import files_digest, meaning_digest, module_files, reached_files
 
 json_values = st.recursive(
@@ -94,7 +88,7 @@ def test_failed_build_keeps_its_work_and_resumes(tmp_path):
 WORKER = """
 import sys, time
 from pathlib import Path
-from rfdetr.experiments.store import Store
+from rfdetr.experiments.base.artifacts import Store
 
 def build(work):
     with (work / "builders").open("a") as file:
@@ -269,5 +263,7 @@ def test_digest_of_meaning_ignores_comments_and_docstrings(package):
 
 
 def test_artifact_key_depends_on_the_modules():
-    keys = {artifact_key({}, modules) for modules in ([], ["rfdetr.errors"], ["rfdetr.experiments.profiles"])}
+    keys = {
+        artifact_key({}, modules) for modules in ([], ["rfdetr.errors"], ["rfdetr.experiments.base.profiles"])
+    }
     assert len(keys) == 3

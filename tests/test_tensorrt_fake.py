@@ -8,11 +8,11 @@ import pytest
 from fake_tensorrt import Device, Flags, TacticSource, install
 from onnx import TensorProto, helper
 
-from rfdetr.benchmark.artifact import load_artifact
 from rfdetr.benchmark.latency import time_artifact
 from rfdetr.benchmark.runtimes import tensorrt_build
 from rfdetr.benchmark.runtimes.tensorrt import TensorRTRuntime
 from rfdetr.errors import UserError
+from rfdetr.export.artifact import load_artifact
 
 
 @pytest.fixture

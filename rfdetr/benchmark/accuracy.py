@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rfdetr.benchmark.artifact import Artifact
 from rfdetr.benchmark.environment import environment, utc_now
 from rfdetr.benchmark.records import AccuracyRecord
-from rfdetr.benchmark.runtimes.base import Runtime, load_runtime
+from rfdetr.benchmark.runtimes import load_runtime
+from rfdetr.benchmark.runtimes.base import Runtime
 from rfdetr.errors import UserError
+from rfdetr.export.artifact import Artifact
 from rfdetr.model.outputs import Output, Prediction
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def evaluate_artifact(
     if missing:
         raise UserError(
             f"{loaded.artifact.name} has no output {', '.join(sorted(missing))}; only graphs with the outputs of "
-            "rfdetr.benchmark.export can be evaluated"
+            "rfdetr.export.onnx can be evaluated"
         )
     options.setdefault("categories", category_map(loaded.artifact))
     return evaluate(network, dataset, resolution=network.resolution, **options)

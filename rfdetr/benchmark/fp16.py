@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rfdetr.benchmark.artifact import Artifact, load_artifact
-from rfdetr.benchmark.export import write_graph
-from rfdetr.benchmark.graph import in_order_of_use
 from rfdetr.errors import UserError
+from rfdetr.export.artifact import Artifact, load_artifact
+from rfdetr.export.graph import in_order_of_use
+from rfdetr.export.onnx import write_graph
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -241,7 +241,7 @@ def output_error(
     FP16 files are emulated. Rounding may swap two queries of nearly the same rank, so compare accuracy too
     (`rfdetr.benchmark.accuracy.evaluate_artifact`).
     """
-    from rfdetr.benchmark.runtimes.base import load_runtime
+    from rfdetr.benchmark.runtimes import load_runtime
 
     names = [o.name for o in artifact.outputs]
     loaded = [

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from rfdetr.arch import Arch
 from rfdetr.benchmark.accuracy import accuracy_record
-from rfdetr.benchmark.artifact import Artifact, load_artifact
 from rfdetr.benchmark.latency import time_artifact
 from rfdetr.benchmark.records import AccuracyRecord, LatencyRecord, join, to_frame, write_records
-from rfdetr.benchmark.runtimes.base import FILE_RUNTIMES, TORCH_RUNTIMES, Runtime, load_runtime
+from rfdetr.benchmark.runtimes import FILE_RUNTIMES, TORCH_RUNTIMES, load_runtime
+from rfdetr.benchmark.runtimes.base import Runtime
 from rfdetr.errors import UserError
+from rfdetr.export.artifact import Artifact, load_artifact
 from rfdetr.networks import open_network
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _arch(model: "RFDETR", arch: str | None) -> Arch:
 
 
 def _export(target: str, arch: str | None, folder: Path, batch: int, log: Log) -> Artifact:
-    from rfdetr.benchmark.export import export_onnx
+    from rfdetr.export.onnx import export_onnx
 
     model = open_network(target)
     chosen = _arch(model, arch)

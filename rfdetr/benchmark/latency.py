@@ -14,7 +14,8 @@ from rfdetr.benchmark.environment import environment, utc_now
 from rfdetr.benchmark.power import NOT_MONITORED, Watch, monitor
 from rfdetr.benchmark.protocols import Measurement, measure, time_pass, warm_up
 from rfdetr.benchmark.records import LatencyRecord
-from rfdetr.benchmark.runtimes.base import Runtime, load_runtime, random_inputs
+from rfdetr.benchmark.runtimes import load_runtime
+from rfdetr.benchmark.runtimes.base import Runtime, random_inputs
 from rfdetr.benchmark.statistics import NOISE_LIMIT, noise_reasons, summary
 from rfdetr.errors import UserError
 from rfdetr.model.detector import RFDETR
@@ -154,7 +155,7 @@ def measure_latency(
     """
     import pandas as pd
 
-    from rfdetr.benchmark.export import export_many
+    from rfdetr.export.onnx import export_many
 
     wanted = list(dict.fromkeys(model.resolve(a) for a in archs))
     if not wanted:

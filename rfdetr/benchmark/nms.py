@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from rfdetr.benchmark.artifact import Artifact
 from rfdetr.benchmark.runtimes.base import Arrays, Runtime
 from rfdetr.errors import UserError
+from rfdetr.export.artifact import Artifact
 
 
 def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: float = 0.7) -> np.ndarray:

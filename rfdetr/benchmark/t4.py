@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rfdetr.benchmark.accuracy import accuracy_record
-from rfdetr.benchmark.artifact import Artifact, load_artifact
-from rfdetr.benchmark.export import export_onnx
 from rfdetr.benchmark.latency import time_artifact
 from rfdetr.benchmark.nms import WithNms
 from rfdetr.benchmark.records import LatencyRecord, join, write_records
-from rfdetr.benchmark.runtimes.base import Runtime, load_runtime
+from rfdetr.benchmark.runtimes import load_runtime
+from rfdetr.benchmark.runtimes.base import Runtime
 from rfdetr.benchmark.runtimes.tensorrt_build import build_engine
+from rfdetr.export.artifact import Artifact, load_artifact
+from rfdetr.export.onnx import export_onnx
 from rfdetr.files import atomic_path
 from rfdetr.networks import open_network
 from rfdetr.paper import tables

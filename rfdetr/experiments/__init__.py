@@ -1,1 +1,1 @@
-"""One module per table, figure or appendix of the paper, with the profiles and the artifact store that they share."""
+"""What the chapters compute: one group of modules per chapter, named after it, above what all share (`base`)."""

@@ -3,7 +3,7 @@
 Every figure function returns the figure; `show(figure, alt)` displays it with an alternative text.
 """
 
-from rfdetr.display import show
+from rfdetr.plots.display import show
 from rfdetr.plots.style import COLOURS, theme
 from rfdetr.plots.tables import say, table
 

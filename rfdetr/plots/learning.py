@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from rfdetr.experiments.learning import KNOB_NAMES
+from rfdetr.experiments.ch04_learning import KNOB_NAMES
 from rfdetr.plots.style import COLOURS
 
 if TYPE_CHECKING:

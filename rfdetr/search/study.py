@@ -126,10 +126,10 @@ def dry_run(
 def export_selected(model: "RFDETR", table: "pd.DataFrame", path: "str | Path", **limits: Any) -> Any:
     """Choose a sub-network (`pareto.select`: max_latency_ms, like, target_latency_ms, ...) and export it to ONNX.
 
-    Returns the artifact of `rfdetr.benchmark.export.export_onnx`. The network is not changed.
+    Returns the artifact of `rfdetr.export.onnx.export_onnx`. The network is not changed.
     """
     from rfdetr.arch import Arch
-    from rfdetr.benchmark.export import export_onnx
+    from rfdetr.export.onnx import export_onnx
     from rfdetr.search.pareto import select
 
     row = select(table, **limits)

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from rfdetr.benchmark.artifact import Artifact
+from rfdetr.export.artifact import Artifact
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -79,26 +79,3 @@ def random_inputs(artifact: Artifact, batch: int = 1, seed: int = 0) -> dict[str
     """Standard normal inputs of the artifact's shapes (normalised images look alike to the arithmetic)."""
     random = np.random.default_rng(seed)
     return {s.name: random.standard_normal(s.sized(batch)).astype(s.dtype) for s in artifact.inputs}
-
-
-def load_runtime(name: str, artifact: Artifact, **options: Any) -> Runtime:
-    """The runtime of that name: onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt.
-
-    PyTorch runs networks, not files: `rfdetr.benchmark.runtimes.torch.TorchRuntime.of` takes those.
-    """
-    from rfdetr.errors import UserError
-
-    if name.startswith("onnxruntime"):
-        from rfdetr.benchmark.runtimes.onnxruntime import OnnxRuntime
-
-        provider = name.partition("-")[2] or "cpu"
-        return OnnxRuntime.load(artifact, provider=provider, **options)
-    if name == "tensorrt":
-        from rfdetr.benchmark.runtimes.tensorrt import TensorRTRuntime
-
-        return TensorRTRuntime.load(artifact, **options)
-    raise UserError(f"unknown runtime {name!r} for a file; choose one of {', '.join(FILE_RUNTIMES)}")
-
-
-FILE_RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt")
-TORCH_RUNTIMES = ("torch", "torch-compile", "torch-cudagraph")

@@ -4,10 +4,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from rfdetr.benchmark.artifact import Artifact
 from rfdetr.benchmark.environment import cpu_name, gpu_driver
 from rfdetr.benchmark.runtimes.base import Arrays, Runtime, RuntimeInfo
 from rfdetr.errors import UserError
+from rfdetr.export.artifact import Artifact
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",

@@ -8,11 +8,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from rfdetr.benchmark.artifact import Artifact
 from rfdetr.benchmark.environment import gpu_driver
 from rfdetr.benchmark.runtimes.base import Arrays, Runtime, RuntimeInfo
 from rfdetr.benchmark.runtimes.cuda import Cuda, CudaError
 from rfdetr.errors import UserError
+from rfdetr.export.artifact import Artifact
 
 
 def load_tensorrt() -> Any:

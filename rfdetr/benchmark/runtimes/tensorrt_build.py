@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rfdetr.benchmark.artifact import Artifact, load_artifact
 from rfdetr.benchmark.environment import gpu_driver
 from rfdetr.benchmark.runtimes.tensorrt import load_tensorrt
 from rfdetr.errors import UserError
+from rfdetr.export.artifact import Artifact, load_artifact
 from rfdetr.files import sha256_file, write_atomic, write_json
 
 PRECISIONS = ("fp32", "tf32", "fp16", "int8")

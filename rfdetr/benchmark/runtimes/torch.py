@@ -7,12 +7,12 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from rfdetr.benchmark.artifact import Artifact, TensorSpec
 from rfdetr.benchmark.environment import cpu_name, gpu_driver
-from rfdetr.benchmark.export import source_hash
-from rfdetr.benchmark.graph import DeployedGraph, output_names
 from rfdetr.benchmark.runtimes.base import Arrays, Runtime, RuntimeInfo
 from rfdetr.errors import UserError
+from rfdetr.export.artifact import Artifact, TensorSpec
+from rfdetr.export.graph import DeployedGraph, output_names
+from rfdetr.export.onnx import source_hash
 from rfdetr.model.detector import SubNet
 
 MODES = ("eager", "compile", "cudagraph")

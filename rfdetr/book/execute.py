@@ -1,0 +1,194 @@
+"""Execute one chapter: no half-made result, an error that says where, a record of time and memory."""
+
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rfdetr.book.cache import Chapter, Project, read_notebook
+from rfdetr.experiments.base.artifacts import Store
+from rfdetr.experiments.base.provenance import commit, machine
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+@dataclass
+class Outcome:
+    """What became of one chapter: `executed`, `cached`, `failed` or `skipped` (not asked for, no current copy)."""
+
+    chapter: Chapter
+    state: str
+    record: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+def execute(
+    project: Project,
+    profile: str,
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    key: str,
+    timeout: int | None = None,
+) -> Outcome:
+    """Execute a chapter. Its executed copy appears only if every cell succeeded.
+
+    timeout   seconds that one cell may take; None means no limit
+    """
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    target = project.executed(profile, chapter)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{chapter.name}.running.ipynb")
+    failed = project.build / "failed" / profile / f"{chapter.name}.ipynb"
+    failed.unlink(missing_ok=True)
+    version, started, clock = commit(), datetime.now(UTC), time.perf_counter()
+    error = ""
+    with _kernel_environment(project), _PeakMemory() as peak:
+        try:
+            papermill.execute_notebook(
+                str(chapter.path),
+                str(temporary),
+                parameters=dict(parameters),
+                kernel_name="python3",
+                cwd=str(project.root),
+                progress_bar=sys.stderr.isatty(),
+                execution_timeout=timeout,
+                config=Config(
+                    {
+                        # Messages between processes of one machine: no open port, and no warning about one.
+                        "KernelManager": {"transport": "ipc"},
+                        # A finished kernel is interrupted before it is shut down, and would report that as an error.
+                        "NotebookClient": {
+                            "extra_arguments": [f"--IPKernelApp.log_level={logging.CRITICAL}"]
+                        },
+                    }
+                ),
+            )
+        except PapermillExecutionError as problem:
+            error = _cell_error(problem)
+        except CellTimeoutError as problem:
+            error = f"a cell took longer than {timeout} s\n{_last_lines(str(problem))}"
+        except DeadKernelError:
+            error = "the kernel died: killed, or out of memory; a smaller profile or sample needs less"
+    seconds = time.perf_counter() - clock
+    if error:
+        if temporary.is_file():
+            failed.parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(failed)
+            error += f"\nexecuted so far: {failed.relative_to(project.root)}"
+        return Outcome(chapter, "failed", {"seconds": round(seconds, 1)}, error)
+    record = {
+        "chapter": chapter.name,
+        "profile": profile,
+        "parameters": dict(parameters),
+        "key": key,
+        "seconds": round(seconds, 1),
+        "peak_mb": round(peak.bytes / 2**20),
+        "commit": version,
+        "machine": machine(),
+        "date": started.isoformat(timespec="seconds"),
+        "verdicts": _fresh_verdicts(project, profile, chapter, started),
+    }
+    _publish(temporary, target, record)
+    return Outcome(chapter, "executed", record)
+
+
+def _publish(temporary: Path, target: Path, record: dict[str, Any]) -> None:
+    """Put the record into the executed copy and move that into place: one step decides that a chapter is done."""
+    import nbformat
+
+    notebook = read_notebook(temporary)
+    notebook.metadata["rfdetr"] = record
+    nbformat.write(notebook, temporary)
+    temporary.replace(target)
+
+
+def _fresh_verdicts(
+    project: Project, profile: str, chapter: Chapter, since: datetime
+) -> list[dict[str, Any]]:
+    path = Store(_store_root(project)).results(profile, chapter.name) / "verdicts.json"
+    # A whole second of grace, for file systems with coarse times.
+    if not path.is_file() or path.stat().st_mtime < since.timestamp() - 1:
+        return []
+    return json.loads(path.read_text(encoding="utf-8"))["verdicts"]
+
+
+def _store_root(project: Project) -> str:
+    return os.environ.get("RFDETR_STORE") or str(project.build / "artifacts")
+
+
+@contextmanager
+def _kernel_environment(project: Project) -> Iterator[None]:
+    """Variables for the kernel, which inherits those of this process."""
+    wanted = {
+        "RFDETR_STORE": _store_root(project),
+        # Progress bars go to stderr, and a page keeps every line of them.
+        "TQDM_DISABLE": "1",
+        # The kernel of this environment, not one that the user has installed elsewhere.
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+class _PeakMemory:
+    """Largest resident memory of the processes below this one, sampled five times a second."""
+
+    bytes = 0
+
+    def __enter__(self) -> "_PeakMemory":
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        import psutil
+
+        here = psutil.Process()
+        while not self._stop.wait(0.2):
+            total = 0
+            for process in here.children(recursive=True):
+                try:
+                    total += process.memory_info().rss
+                except psutil.Error:
+                    continue
+            self.bytes = max(self.bytes, total)
+
+
+def _cell_error(problem: Any) -> str:
+    first = next((line for line in problem.source.splitlines() if line.strip()), "")
+    where = f"in cell {problem.cell_index} ({first.strip()[:80]})"
+    if problem.ename == "UserError":
+        return f"{where}: {problem.evalue}"
+    trace = "\n".join(problem.traceback)
+    return f"{where}: {problem.ename}: {problem.evalue}\n{_last_lines(trace)}"
+
+
+def _last_lines(text: str, count: int = 12) -> str:
+    return "\n".join(f"    {line}" for line in _ANSI.sub("", text).rstrip().splitlines()[-count:])

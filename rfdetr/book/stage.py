@@ -1,0 +1,295 @@
+"""Build the site: stage today's prose with the cached outputs, write the status board, call jupyter-book.
+
+The staged tree mirrors the repository, so that links between pages hold. Only files whose bytes changed are written, and the whole
+step is left out when none changed since the last site without a warning.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rfdetr.book.cache import Chapter, Project, code_cells, read_notebook
+from rfdetr.book.execute import Outcome
+from rfdetr.book.status import STATUS, status_page
+from rfdetr.errors import UserError
+from rfdetr.experiments.base.profiles import PROFILES
+from rfdetr.files import write_atomic, write_json
+
+_TOOLS = (
+    "jupyter-book",
+    "sphinx",
+    "myst-nb",
+    "sphinx-book-theme",
+    "pydata-sphinx-theme",
+    "plotly",
+    "sphinx-mathjax-offline",
+)
+
+
+def read_toc(project: Project) -> tuple[dict[str, Any], list[Chapter]]:
+    """The table of contents and its chapters in order. UserError for an entry without a file."""
+    import yaml
+
+    path = project.root / "book" / "_toc.yml"
+    try:
+        toc = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read the table of contents {path}: {error}") from error
+    chapters = []
+    for document in toc_documents(toc):
+        notebook = project.root / f"{document}.ipynb"
+        if notebook.is_file():
+            chapters.append(Chapter(document, notebook))
+        elif document != STATUS and not (project.root / f"{document}.md").is_file():
+            raise UserError(
+                f"{path} lists {document}, but there is neither {document}.ipynb nor {document}.md"
+            )
+    return toc, chapters
+
+
+def toc_documents(toc: Any) -> list[str]:
+    """All documents of a table of contents, in reading order."""
+    if isinstance(toc, list):
+        return [document for entry in toc for document in toc_documents(entry)]
+    if isinstance(toc, dict):
+        own = [toc[key] for key in ("root", "file") if key in toc]
+        return own + [d for key in ("parts", "chapters", "sections") for d in toc_documents(toc.get(key, []))]
+    return []
+
+
+def _without(toc: Any, documents: set[str]) -> Any:
+    """The table of contents without some documents, and without parts that this leaves empty."""
+    if isinstance(toc, list):
+        entries = [_without(entry, documents) for entry in toc if entry.get("file") not in documents]
+        return [entry for entry in entries if set(entry) - {"caption", "numbered"}]
+    kept = {
+        key: _without(value, documents) if key in ("parts", "chapters", "sections") else value
+        for key, value in toc.items()
+    }
+    return {key: value for key, value in kept.items() if value != []}
+
+
+def page(notebook: Any, executed: Any | None, profile: str, record: Mapping[str, Any]) -> str:
+    """The published form of a chapter: today's cells, the outputs of the executed copy, notes on how it was made.
+
+    The cache key holds the code cells, so those of `executed` are the same in the same order; ids and tags are today's.
+    """
+    import nbformat
+
+    if executed is not None:
+        for cell, done in zip(code_cells(notebook), code_cells(executed), strict=True):
+            cell.outputs, cell.execution_count = joined_streams(done.outputs), done.execution_count
+    notes = []
+    if executed is None:
+        notes.append(
+            "```{note}\nThis chapter was not executed when this site was built, so it shows no results.\n```"
+        )
+    elif not PROFILES[profile].meaningful:
+        notes.append(
+            f"```{{warning}}\nMade with the profile `{profile}`, which only tests that the code runs. "
+            "**The numbers on this page carry no meaning.**\n```"
+        )
+    first = 1 if notebook.cells and notebook.cells[0].cell_type == "markdown" else 0
+    for number, text in enumerate(notes):
+        notebook.cells.insert(first + number, nbformat.v4.new_markdown_cell(text, id=f"note-{number}"))
+    if executed is not None:
+        notebook.cells.append(nbformat.v4.new_markdown_cell(_made_with(record), id="made-with"))
+    return nbformat.writes(notebook) + "\n"
+
+
+def joined_streams(outputs: list[Any]) -> list[Any]:
+    """The outputs with text printed in several pieces (progress lines) made one block, as a terminal shows it."""
+    joined: list[Any] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last is not None and output.output_type == "stream" and last.get("name") == output.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def _made_with(record: Mapping[str, Any]) -> str:
+    given = "".join(
+        f", `{name} = {value!r}`" for name, value in record["parameters"].items() if name != "profile"
+    )
+    return (
+        f"```{{div}} made-with\nMade with profile `{record['profile']}`{given} in {record['seconds']:g} s "
+        f"(peak memory {record['peak_mb']} MB) on {record['date'][:10]}, commit `{record['commit']}`, {record['machine']}; "
+        f"key `{record['key'][:12]}`.\n```"
+    )
+
+
+def figures_without_alt(notebook: Any) -> int:
+    """Number of images and charts among the outputs that have no alternative text."""
+    from rfdetr.book.sphinx import IMAGE_MIMES, PLOTLY_MIME, figure_alt
+
+    missing = 0
+    for cell in code_cells(notebook):
+        whole_cell = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+        for output in cell.get("outputs", []):
+            data, about = output.get("data", {}), output.get("metadata", {})
+            shown = next((mime for mime in (PLOTLY_MIME, *IMAGE_MIMES) if mime in data), None)
+            if shown == PLOTLY_MIME:
+                missing += not figure_alt(data[shown])
+            elif shown:
+                missing += not (whole_cell or about.get(shown, {}).get("alt"))
+    return missing
+
+
+def staged_files(
+    project: Project, profile: str, toc: dict[str, Any], outcomes: Iterable[Outcome]
+) -> dict[str, bytes]:
+    """Content of the staged tree by path. A failed chapter is not in it, nor in its table of contents."""
+    import yaml
+
+    outcomes = list(outcomes)
+    files = {
+        path.relative_to(project.root).as_posix(): path.read_bytes()
+        for folder in ("book", "assets")
+        for path in sorted((project.root / folder).rglob("*"))
+        if path.is_file() and not path.name.startswith((".", "_toc"))
+    }
+    titles = {}
+    for outcome in outcomes:
+        notebook = read_notebook(outcome.chapter.path)
+        titles[outcome.chapter.name] = notebook_title(notebook), paper_objects(notebook)
+        if outcome.state == "failed":
+            continue
+        executed = None
+        if outcome.state != "skipped":
+            executed = read_notebook(project.executed(profile, outcome.chapter))
+        files[f"{outcome.chapter.document}.ipynb"] = page(
+            notebook, executed, profile, outcome.record
+        ).encode()
+    files[f"{STATUS}.md"] = status_page(profile, outcomes, titles).encode()
+    failed = {outcome.chapter.document for outcome in outcomes if outcome.state == "failed"}
+    files["_toc.yml"] = yaml.safe_dump(_without(toc, failed), sort_keys=False).encode()
+    files["_config.yml"] = yaml.safe_dump(_configuration(project), sort_keys=False).encode()
+    return files
+
+
+def notebook_title(notebook: Any) -> str:
+    """Text of the first heading."""
+    for cell in notebook.cells:
+        match = (
+            re.search(r"^#\s+(.+)$", cell.source, flags=re.MULTILINE)
+            if cell.cell_type == "markdown"
+            else None
+        )
+        if match:
+            return match[1].strip()
+    return "(no title)"
+
+
+_OBJECT = re.compile(
+    r"(?:Tables?|Figures?|Sections?|Appendix|Appendices) [A-Z0-9]+\b(?:(?:, | and )[A-Z0-9]+\b)*"
+)
+
+
+def paper_objects(notebook: Any) -> str:
+    """Tables, figures, sections and appendices named in the title and in the line "The paper's object: ..." below it."""
+    opening = notebook.cells[0].source if notebook.cells and notebook.cells[0].cell_type == "markdown" else ""
+    stated = re.search(r"The paper['’]s objects?:(.*)", opening)
+    text = notebook_title(notebook) + (stated[1] if stated else "")
+    return ", ".join(dict.fromkeys(_OBJECT.findall(text)))
+
+
+def _configuration(project: Project) -> dict[str, Any]:
+    """The committed configuration and, where the repository's address is known, the links that need it."""
+    import yaml
+
+    config = yaml.safe_load((project.root / "_config.yml").read_text(encoding="utf-8"))
+    address = repository_address(project)
+    if address:
+        config["repository"] = {"url": address, "path_to_book": "", "branch": "main"}
+        config["launch_buttons"] = {
+            "notebook_interface": "jupyterlab",
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+        }
+        for button in ("use_repository_button", "use_edit_page_button", "use_issues_button"):
+            config.setdefault("html", {})[button] = True
+    return config
+
+
+def repository_address(project: Project) -> str:
+    """Web address of the repository on GitHub, from the workflow's environment or from the remote `origin`; else empty."""
+    if os.environ.get("GITHUB_REPOSITORY"):
+        return f"https://github.com/{os.environ['GITHUB_REPOSITORY']}"
+    asked = subprocess.run(
+        ["git", "-C", str(project.root), "remote", "get-url", "origin"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    match = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?$", asked.stdout.strip())
+    return f"https://github.com/{match[1]}" if match else ""
+
+
+def build_site(project: Project, files: Mapping[str, bytes], *, strict: bool = True) -> tuple[str, str]:
+    """Stage and build. Returns (`built`, `unchanged` or `failed`, the tool's messages).
+
+    strict   a warning is a failure; without it the pages are written all the same
+    """
+    source, html, stamp = (
+        project.build / "site-src",
+        project.build / "_build" / "html",
+        project.build / "site.json",
+    )
+    digest = _digest(files)
+    before = json.loads(stamp.read_text(encoding="utf-8")) if stamp.is_file() else {}
+    if before.get("digest") == digest and (html / "index.html").is_file():
+        return "unchanged", ""
+    stamp.unlink(missing_ok=True)
+    if _stage(source, files):
+        # A page went away: its HTML, its sources and its entries in the indexes go too.
+        shutil.rmtree(project.build / "_build", ignore_errors=True)
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source)]
+    command += ["--config", str(source / "_config.yml"), "--toc", str(source / "_toc.yml")]
+    command += [
+        "--path-output",
+        str(project.build),
+        "--keep-going",
+        "--all",
+        "-q",
+        *(["-W"] if strict else []),
+    ]
+    # One process: the pages are few, and Sphinx then reports warnings in order.
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=project.root)
+    messages = "\n".join(line for line in (done.stdout + done.stderr).splitlines() if line.strip())
+    if done.returncode != 0:
+        return "failed", messages.replace(str(source) + os.sep, "")
+    if strict:
+        write_json(stamp, {"digest": digest})
+    return "built", messages
+
+
+def _stage(source: Path, files: Mapping[str, bytes]) -> bool:
+    """Make the folder hold exactly these files; True if one had to go."""
+    wanted = {source / name for name in files}
+    old = [path for path in source.rglob("*") if path.is_file() and path not in wanted]
+    for path in old:
+        path.unlink()
+    for name, content in files.items():
+        path = source / name
+        if not path.is_file() or path.read_bytes() != content:
+            write_atomic(path, content)
+    return bool(old)
+
+
+def _digest(files: Mapping[str, bytes]) -> str:
+    """Of all that decides the site: staged files, the Sphinx extension, the versions of the tools."""
+    digest = hashlib.sha256(Path(__file__).with_name("sphinx.py").read_bytes())
+    for name in sorted(files):
+        digest.update(f"{name}\0".encode() + hashlib.sha256(files[name]).digest())
+    digest.update(json.dumps([metadata.version(tool) for tool in _TOOLS]).encode())
+    return digest.hexdigest()

@@ -1,0 +1,49 @@
+"""Command line: `python -m rfdetr train | evaluate | search | export | predict | benchmark | t4 | data | book | audit`.
+
+Exit codes: 0 good, 1 a failure (a chapter or check that did not pass), 2 wrong input, 130 interrupted.
+"""
+
+import sys
+from typing import Any
+
+import typer
+
+from rfdetr.arch import ArchError
+from rfdetr.cli.book import book
+from rfdetr.cli.data import app as data_app
+from rfdetr.cli.measure import benchmark, export, t4
+from rfdetr.cli.predict import predict
+from rfdetr.cli.search import results, search, select
+from rfdetr.cli.train import evaluate, train
+from rfdetr.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="RF-DETR with its neural architecture search: train a supernet, search it, measure it, read the book.",
+)
+app.add_typer(data_app, name="data")
+for _command in (train, evaluate, search, select, results, export, predict, benchmark, t4, book):
+    app.command()(_command)
+
+# Newer releases of typer carry their own copy of click, so the class is taken from where it surely is.
+_USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit code; user errors are one line on standard error."""
+    try:
+        code = app(args=arguments, prog_name="python -m rfdetr", standalone_mode=False)
+    except (UserError, ArchError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        print("\ninterrupted; what was finished is kept, the same command goes on", file=sys.stderr)
+        return 130
+    except _USAGE_ERROR as error:
+        error.show()
+        return 2
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,103 @@
+"""`python -m rfdetr export`, `benchmark` and `t4`: one artifact, its latency, its accuracy."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rfdetr.cli.arguments import Knobs, Weights, chosen_arch
+from rfdetr.errors import UserError
+from rfdetr.networks import open_network
+
+
+def export(
+    weights: Weights,
+    out: Annotated[Path, typer.Option(help="ONNX file to write.")] = Path("model.onnx"),
+    arch: Knobs = None,
+    dynamic_batch: Annotated[bool, typer.Option(help="Leave the batch size open.")] = False,
+    batch: Annotated[int, typer.Option(help="Fixed batch size.")] = 1,
+) -> None:
+    """Write one sub-network as an ONNX file and check it against the network."""
+    from rfdetr.export.onnx import export_onnx
+
+    model = open_network(weights)
+    artifact = export_onnx(model, chosen_arch(model, arch), out, dynamic_batch=dynamic_batch, batch=batch)
+    print(f"{artifact.path}\nsha256 {artifact.sha256}")
+
+
+def benchmark(
+    target: Annotated[
+        str, typer.Argument(help="An .onnx or .engine file, a checkpoint, nano, or random:nano.")
+    ],
+    runtime: Annotated[
+        str,
+        typer.Option(
+            help="onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, torch, torch-compile, torch-cudagraph"
+        ),
+    ] = "onnxruntime",
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="buffered (default), sustained, rate; may be repeated.")
+    ] = None,
+    arch: Knobs = None,
+    precision: Annotated[str, typer.Option(help="fp32 or fp16; tf32 and int8 with TensorRT.")] = "fp32",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    batch: Annotated[int, typer.Option(help="Images per pass.")] = 1,
+    pause: Annotated[
+        list[float] | None, typer.Option(help="Pause in ms of `buffered`; may be repeated.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Passes of `buffered`.")] = 50,
+    seconds: Annotated[float, typer.Option(help="Length of `sustained` and `rate`.")] = 10.0,
+    fps: Annotated[
+        list[float] | None, typer.Option(help="Frames per second of `rate`; may be repeated.")
+    ] = None,
+    coco: Annotated[str | None, typer.Option(help="Also evaluate the same artifact on this dataset.")] = None,
+    split: Annotated[str, typer.Option(help="Split of --coco.")] = "val",
+    images: Annotated[int | None, typer.Option(help="At most so many images of --coco.")] = None,
+    nms: Annotated[bool, typer.Option(help="End every pass with non-maximum suppression.")] = False,
+    out: Annotated[Path | None, typer.Option(help="File of records (JSON lines) to append to.")] = None,
+) -> None:
+    """Time one artifact under one or more protocols and, with --coco, evaluate the same artifact."""
+    from rfdetr.benchmark.lab import benchmark_command
+
+    benchmark_command(
+        target, runtime, protocol or ["buffered"], arch, precision, threads, batch, pause or [200.0], samples, seconds,
+        fps or [30.0], coco=coco, split=split, images=images, nms=nms, out=out,
+    )  # fmt: skip
+
+
+def t4(
+    out: Annotated[Path, typer.Option(help="Folder of engines, records.jsonl and t4.csv.")] = Path("runs/t4"),
+    data: Annotated[str, typer.Option(help="Dataset of the accuracies; empty leaves them out.")] = "coco2017",
+    split: Annotated[str, typer.Option(help="Split of --data.")] = "val",
+    model: Annotated[
+        list[str] | None, typer.Option(help="Networks; may be repeated. Default: nano to large and seg-nano.")
+    ] = None,
+    other: Annotated[
+        list[str] | None, typer.Option(help="name=file.onnx of another detector; may be repeated.")
+    ] = None,
+    engines: Annotated[int, typer.Option(help="Engine builds per network and precision.")] = 3,
+    samples: Annotated[int, typer.Option(help="Passes per engine and pause.")] = 100,
+    sustained: Annotated[
+        float, typer.Option(help="Seconds of the sustained protocol; 0 leaves it out.")
+    ] = 30.0,
+    device: Annotated[int, typer.Option(help="Index of the GPU.")] = 0,
+) -> None:
+    """Table 1 and Table 20 on an NVIDIA T4: engines, pauses, and the accuracy of the engine that was timed."""
+    from rfdetr.benchmark import t4 as recipe
+    from rfdetr.benchmark.lab import table_text
+    from rfdetr.data.registry import load_dataset
+
+    others = {}
+    for text in other or []:
+        name, _, path = text.partition("=")
+        if not path:
+            raise UserError(f"--other takes name=file.onnx, not {text!r}")
+        others[name] = path
+    recipe.check_device(device)
+    dataset = load_dataset(data, split) if data else None
+    frame = recipe.run_t4(
+        out, dataset, tuple(model or recipe.MODELS), others, engines=engines, samples=samples,
+        sustained_s=sustained, device=device,
+    )  # fmt: skip
+    print(table_text(frame, recipe.COLUMNS))
+    print(f"records: {out / 'records.jsonl'}, table: {out / 't4.csv'}")

@@ -1,0 +1,132 @@
+"""The search of chapter 05: one exact search as an artifact, and what can be read from its table.
+
+Source: Section 3, Figure 1 and Appendix A of the paper.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rfdetr.arch import Arch, SearchSpace
+from rfdetr.data.dataset import DetectionDataset
+from rfdetr.experiments.base.artifacts import Store
+from rfdetr.experiments.base.profiles import Profile
+from rfdetr.experiments.base.provenance import provenance
+from rfdetr.experiments.base.supernet import Trained, data
+from rfdetr.search.grid import KNOBS, fingerprint
+from rfdetr.search.pareto import front_mask
+from rfdetr.search.run import search
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rfdetr.model.detector import RFDETR
+
+MODULES = ("rfdetr.search.run",)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """table: one row per sub-network, latency_ms where it was measured. seconds: by stage. folder: of the artifact."""
+
+    table: "pd.DataFrame"
+    latency: "pd.DataFrame"
+    seconds: dict[str, float]
+    folder: Path
+
+
+def exact_search(
+    profile: Profile,
+    trained: Trained,
+    seed: int,
+    store: Store,
+    measured: int,
+    threads: int = 1,
+    show: bool = True,
+) -> Searched:
+    """Every sub-network of the profile's search grid on the validation scenes; latency of `measured` of them."""
+    import pandas as pd
+
+    dataset, space = data(profile, "val"), profile.recipe.search
+
+    def build(folder: Path) -> None:
+        report = _tenths() if show else False
+        origin = provenance(profile.name, seed)
+        search(
+            trained.model, dataset, space, folder, measured=measured, threads=threads, seed=seed, progress=report,
+            origin=origin,
+        )  # fmt: skip
+
+    key = {
+        "network": fingerprint(trained.model),
+        "data": dataset.fingerprint,
+        "space": asdict(space),
+        "measured": measured,
+        "threads": threads,
+        "seed": seed,
+    }
+    folder = store.artifact("search", json.loads(json.dumps(key)), build, MODULES)
+    record = json.loads((folder / "search.json").read_text())
+    return Searched(
+        pd.read_csv(folder / "table.csv"), pd.read_csv(folder / "latency.csv"), record["seconds"], folder
+    )
+
+
+def _tenths() -> Callable[[int, int], None]:
+    """A progress callable that prints at every tenth."""
+    printed = [-1]
+
+    def report(done: int, total: int) -> None:
+        tenth = 10 * done // max(1, total)
+        if tenth > printed[0]:
+            printed[0] = tenth
+            print(f"{done} of {total} encoder settings")
+
+    return report
+
+
+def knob_importance(table: "pd.DataFrame", accuracy: str = "AP") -> "pd.DataFrame":
+    """Share of the variance of AP over the grid that one knob's values alone explain (main effect): knob, share."""
+    import pandas as pd
+
+    total = table[accuracy].var(ddof=0)
+    rows = []
+    for knob in KNOBS:
+        groups = table.groupby(knob)[accuracy]
+        means, sizes = groups.mean(), groups.size()
+        between = float((sizes * (means - table[accuracy].mean()) ** 2).sum() / len(table))
+        rows.append({"knob": knob, "share": between / total if total > 0 else np.nan})
+    return pd.DataFrame(rows).sort_values("share", ascending=False, ignore_index=True)
+
+
+def mark_seen(table: "pd.DataFrame", training: SearchSpace) -> "pd.DataFrame":
+    """The table with a column `seen`: whether training draws the row's (resolution, patch size, windows)."""
+    drawn = set(training.triples())
+    seen = [
+        (r, p, w) in drawn for r, p, w in table[["resolution", "patch_size", "windows"]].to_numpy().tolist()
+    ]
+    return table.assign(seen=seen)
+
+
+def fronts(table: "pd.DataFrame", cost: str) -> "pd.DataFrame":
+    """The table with a column `front`: whether no other row is as accurate and as cheap."""
+    return table.assign(front=front_mask(table["AP"].to_numpy(), table[cost].to_numpy()))
+
+
+def arch_of(row: "pd.Series") -> Arch:
+    """The architecture of a row."""
+    return Arch(*(int(row[knob]) for knob in KNOBS))
+
+
+def tested(model: "RFDETR", dataset: DetectionDataset, rows: "pd.DataFrame", seed: int = 0) -> "pd.DataFrame":
+    """Chosen rows with their AP on held-out data and its bootstrap 95 % interval: test_AP, test_low, test_high."""
+    from rfdetr.experiments.ch04_learning import accuracy_table
+
+    archs = [arch_of(row) for _, row in rows.iterrows()]
+    found = accuracy_table(model, dataset, archs, seed=seed).set_index("arch")
+    columns = {"test_AP": "AP", "test_low": "low", "test_high": "high"}
+    return rows.assign(**{name: found[column].reindex(archs).to_numpy() for name, column in columns.items()})

@@ -1,0 +1,148 @@
+"""The artifact: one file that is both timed and evaluated, named by the SHA-256 of its content."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rfdetr.arch import Arch
+from rfdetr.errors import UserError
+from rfdetr.files import sha256_file
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, numpy dtype name and shape of one input or output; a text in the shape is a dynamic dimension."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def sized(self, batch: int = 1) -> tuple[int, ...]:
+        """The shape with every dynamic dimension set to `batch`."""
+        return tuple(batch if isinstance(d, str) else d for d in self.shape)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An ONNX file (`format` "onnx"), a TensorRT engine ("engine") or a network in memory ("torch", path None).
+
+    `sha256` names the file's content; latency and accuracy may be joined only if it is the same
+    (`rfdetr.benchmark.records.join`). `metadata` holds texts: arch, class_names (JSON), preset, source_sha256, opset,
+    precision, versions (JSON) and more; a file of another maker may have none of them.
+    """
+
+    path: Path | None
+    sha256: str
+    format: str
+    metadata: Mapping[str, str]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @property
+    def file(self) -> Path:
+        """The path. Raises UserError for a network in memory."""
+        if self.path is None:
+            raise UserError("this network exists in memory only; export it first (rfdetr.export.onnx)")
+        return self.path
+
+    @property
+    def arch(self) -> Arch | None:
+        """The sub-network, if the file says which one it is."""
+        return Arch.parse(self.metadata["arch"]) if self.metadata.get("arch") else None
+
+    @property
+    def precision(self) -> str:
+        """fp32, fp16, ... as written in the file ("unknown" if it is not)."""
+        return self.metadata.get("precision", "unknown")
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes, if the file holds them."""
+        return tuple(json.loads(self.metadata["class_names"])) if self.metadata.get("class_names") else None
+
+    @property
+    def name(self) -> str:
+        """Preset or architecture name, or the file's name."""
+        return self.metadata.get("preset") or self.metadata.get("arch") or self.file.stem
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether the graph computes masks."""
+        return any(o.name == "masks" for o in self.outputs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a record (no path: a record is about the content)."""
+        return {
+            "sha256": self.sha256,
+            "format": self.format,
+            "name": self.name,
+            "precision": self.precision,
+            "arch": self.metadata.get("arch"),
+            "preset": self.metadata.get("preset"),
+            "source_sha256": self.metadata.get("source_sha256"),
+        }
+
+
+def _specs(values: Any) -> tuple[TensorSpec, ...]:
+    import onnx
+
+    specs = []
+    for value in values:
+        tensor = value.type.tensor_type
+        shape = tuple(d.dim_param or int(d.dim_value) for d in tensor.shape.dim)
+        specs.append(
+            TensorSpec(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, shape)
+        )
+    return tuple(specs)
+
+
+def load_artifact(path: str | Path) -> Artifact:
+    """Read an ONNX file, or a TensorRT engine with its `.json` description beside it.
+
+    Raises UserError when the file is missing or is neither.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; export one with `python -m rfdetr export`")
+    if path.suffix in (".engine", ".plan"):
+        return _load_engine(path)
+    import onnx
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:
+        raise UserError(
+            f"{path} cannot be read as an ONNX file ({error}); TensorRT engines end in .engine"
+        ) from error
+    initializers = {t.name for t in model.graph.initializer}
+    return Artifact(
+        path=path,
+        sha256=sha256_file(path),
+        format="onnx",
+        metadata={p.key: p.value for p in model.metadata_props},
+        inputs=_specs(v for v in model.graph.input if v.name not in initializers),
+        outputs=_specs(model.graph.output),
+    )
+
+
+def _load_engine(path: Path) -> Artifact:
+    description = path.with_suffix(path.suffix + ".json")
+    if not description.is_file():
+        raise UserError(
+            f"{path} has no description {description.name} beside it; build engines with "
+            "rfdetr.benchmark.runtimes.tensorrt.build_engine, which writes it"
+        )
+    values = json.loads(description.read_text(encoding="utf-8"))
+    sha256 = sha256_file(path)
+    if values["sha256"] != sha256:
+        raise UserError(f"{description} describes another engine than {path}; build the engine again")
+    return Artifact(
+        path=path,
+        sha256=sha256,
+        format="engine",
+        metadata=values["metadata"],
+        inputs=tuple(TensorSpec(s["name"], s["dtype"], tuple(s["shape"])) for s in values["inputs"]),
+        outputs=tuple(TensorSpec(s["name"], s["dtype"], tuple(s["shape"])) for s in values["outputs"]),
+    )
