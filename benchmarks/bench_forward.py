@@ -34,7 +34,8 @@ def main() -> None:
             for name, run in runs.items():
                 report_shares(name, run)
 
-    # The same cost of the pass itself: two patch sizes with equal grids, so only the kernel has to be resized.
+    # The same cost of the pass itself: two patch sizes with equal grids, so only the kernel has to be
+    # resized.
     archs = [Arch(384, 16, 2, 2, 300), Arch(288, 12, 2, 2, 300), Arch(432, 18, 2, 2, 300)]
     if given.preset == "nano":
         inputs = {a: torch.randn(1, 3, a.resolution, a.resolution) for a in archs}

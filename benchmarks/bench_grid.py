@@ -2,8 +2,8 @@
 
     python benchmarks/bench_grid.py [--images 100] [--units 3] [--threads 1]
 
-Prints operations and seconds of both sides and their ratios, for a CPU-sized supernet with random weights (speed does
-not depend on the weights; the number of matched boxes does a little).
+Prints operations and seconds of both sides and their ratios, for a CPU-sized supernet with random weights
+(speed does not depend on the weights; the number of matched boxes does a little).
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""Our exported graph against the Transformers package's, in ONNX Runtime on the CPU: same sizes, same weights.
+"""Our exported graph against the Transformers package's, in ONNX Runtime on the CPU: same sizes, same
+weights.
 
     python benchmarks/bench_onnx.py [--preset nano] [--repeats 15] [--threads 1 2] [--clock wall|cpu]
 

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 
 from rfdetr.model.linear import linear, takes_onednn
 
-# name, rows, inputs, outputs: a forward pass of one image, a training step of two images and 13 groups of 300 queries.
+# name, rows, inputs, outputs: a forward pass of one image, a training step of two images and 13 groups of 300
+# queries.
 SHAPES = [
     ("block, qkv", 580, 384, 1152),
     ("block, MLP", 580, 384, 1536),

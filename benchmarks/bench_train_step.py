@@ -1,8 +1,10 @@
 """Our training step against the Transformers package's, in one run: same shapes, same random weights.
 
-    python benchmarks/bench_train_step.py [--preset nano] [--batch 2] [--repeats 3] [--threads 2] [--clock wall|cpu]
+    python benchmarks/bench_train_step.py [--preset nano] [--batch 2] [--repeats 3] [--threads 2] [--clock
+    wall|cpu]
 
-One step is forward with all query groups, matching, losses of every layer, backward, gradient clipping and AdamW.
+One step is forward with all query groups, matching, losses of every layer, backward, gradient clipping and
+AdamW.
 """
 
 import torch

@@ -48,7 +48,9 @@ def start(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def pair(name: str, num_classes: int = 91):
-    """(our network, the Transformers package's) of a detection preset with the same random weights, float32."""
+    """(our network, the Transformers package's) of a detection preset with the same random weights,
+    float32.
+    """
     try:
         from transformers import RfDetrConfig, RfDetrForObjectDetection
     except ImportError as error:
@@ -89,7 +91,8 @@ def pair(name: str, num_classes: int = 91):
 def interleave(runs: dict[str, Callable[[], object]], repeats: int, clock: str) -> dict[str, list[float]]:
     """Seconds of every run, taken in turns so that a busy machine slows all alike; one warm-up each.
 
-    clock: "wall", or "cpu" (time of this process on the processor: use it with one thread on a shared machine).
+    clock: "wall", or "cpu" (time of this process on the processor: use it with one thread on a shared
+    machine).
     """
     now = {"wall": time.perf_counter, "cpu": time.process_time}[clock]
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -120,7 +123,9 @@ def ratios(slow: list[float], fast: list[float]) -> list[float]:
 
 @contextmanager
 def _no_stderr() -> Iterator[None]:
-    """Nothing on stderr, not even from libraries: the profiler writes a line at its start and end, whatever its level."""
+    """Nothing on stderr, not even from libraries: the profiler writes a line at its start and end, whatever
+    its level.
+    """
     kept = os.dup(2)
     try:
         with Path(os.devnull).open("wb") as nowhere:
@@ -145,7 +150,9 @@ def shares(run: Callable[[], object]) -> dict[str, float]:
 
 
 def report(title: str, times: dict[str, list[float]]) -> None:
-    """Medians of all runs and of the ratios to ours, which must be named "ours", with the lowest and highest ratio."""
+    """Medians of all runs and of the ratios to ours, which must be named "ours", with the lowest and highest
+    ratio.
+    """
     print(f"\n{title}")
     for name, values in times.items():
         line = f"  {name:14s} {1e3 * median(values):8.1f} ms"

@@ -1,4 +1,5 @@
-"""RF-DETR with its neural architecture search (arXiv 2511.09554): detector, supernet training, search, measurement.
+"""RF-DETR with its neural architecture search (arXiv 2511.09554): detector, supernet training, search,
+measurement.
 
 Importing this package is light: torch and everything built on it are loaded on first use.
 """

@@ -145,9 +145,9 @@ def round_resolution(nominal: int, patch_size: int, windows: int) -> int:
 class SearchSpace:
     """A grid of nominal knob values. Every combination is one sub-network.
 
-    A nominal point becomes an `Arch` by two rules: the resolution is rounded down (`round_resolution`) and the
-    queries are limited to the number of tokens, so that no combination of a grid is lost. Two nominal points may
-    therefore be the same sub-network; `distinct()` lists each once.
+    A nominal point becomes an `Arch` by two rules: the resolution is rounded down (`round_resolution`) and
+    the queries are limited to the number of tokens, so that no combination of a grid is lost. Two nominal
+    points may therefore be the same sub-network; `distinct()` lists each once.
     """
 
     resolutions: tuple[int, ...]
@@ -246,7 +246,8 @@ SEARCH_GRID_WITH_UNSEEN = _printed_space("inference", "inference")
 
 @dataclass(frozen=True)
 class Preset:
-    """A published configuration. `published` holds the paper's numbers (strings turned to float, None if absent).
+    """A published configuration. `published` holds the paper's numbers (strings turned to float, None if
+    absent).
 
     Keys of `published`: params_m, gflops, latency_ms, ap, ap50, ap75, ap_s, ap_m, ap_l.
     """

@@ -15,9 +15,10 @@ RANDOM = "random:"
 def open_network(target: str | Path) -> "RFDETR":
     """A network from a checkpoint or the folder of a training, or a published one.
 
-    Published ones: by name (downloaded), `<name>:<file or folder>` for weights that are here (`rfdetr.load_official`), or
-    `random:<name>`. A path that exists goes before a name. Random weights (seed 0) time like trained ones; only their accuracy
-    means nothing. Raises UserError that lists what can be given.
+    Published ones: by name (downloaded), `<name>:<file or folder>` for weights that are here
+    (`rfdetr.load_official`), or `random:<name>`. A path that exists goes before a name. Random weights (seed
+    0) time like trained ones; only their accuracy means nothing. Raises UserError that lists what can be
+    given.
     """
     name, path = str(target), Path(target)
     if path.exists():

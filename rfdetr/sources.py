@@ -1,7 +1,7 @@
 """Which files of the package a piece of code reaches, found by reading imports, without running anything.
 
-The book's cache and the artifact store key their content on these files: a result is made again when, and only
-when, code that could have made it has changed.
+The book's cache and the artifact store key their content on these files: a result is made again when, and
+only when, code that could have made it has changed.
 """
 
 import ast
@@ -24,9 +24,9 @@ def package_root() -> Path:
 def reached_files(code: str, root: Path | None = None, package: str = "rfdetr") -> list[Path]:
     """Files of `package` (below `root`) that `code` can import, transitively, sorted.
 
-    Follows imports inside functions, names that a package's `__init__` resolves lazily through a table of strings,
-    string literals that name a module, and `python -m package`. Files that are not Python count with the package
-    that holds them. When in doubt a file is counted: at worst something is computed once more.
+    Follows imports inside functions, names that a package's `__init__` resolves lazily through a table of
+    strings, string literals that name a module, and `python -m package`. Files that are not Python count with
+    the package that holds them. When in doubt a file is counted: at worst something is computed once more.
     """
     walk = _Walk((root or package_root()).resolve(), package)
     walk.code(code)
@@ -103,7 +103,9 @@ class _Walk:
         return None
 
     def data_files(self) -> set[Path]:
-        """Files beside the reached modules that are not Python: tables, texts. The top package's own folder has none."""
+        """Files beside the reached modules that are not Python: tables, texts. The top package's own folder
+        has none.
+        """
         folders = {path.parent for path in self.files} - {self.root / self.package}
         found: set[Path] = set()
         for folder in folders:
@@ -223,7 +225,9 @@ def _dotted(node: ast.Attribute, aliases: dict[str, str]) -> tuple[str, str] | N
 
 
 def _lazy_targets(init: ast.Module, name: str) -> list[str]:
-    """Modules that a package's `__getattr__` may load for `name`; all strings of the file when its table is not plain."""
+    """Modules that a package's `__getattr__` may load for `name`; all strings of the file when its table is
+    not plain.
+    """
     own = {node.name for node in init.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     if "__getattr__" not in own or name in own:
         return []

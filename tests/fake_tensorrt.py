@@ -1,9 +1,9 @@
 """TensorRT and the CUDA bindings as far as `rfdetr.benchmark.runtimes` calls them, on the CPU.
 
-Faithful where mistakes would be made: device memory is apart from host memory and reached by address only; work on a
-stream happens when the stream is synchronised, not before; recording forbids synchronising and runs nothing; events can
-be read only once reached; handles and statuses are what the real modules return. Passes are computed by ONNX Runtime.
-Unknown names raise AttributeError, as they would there.
+Faithful where mistakes would be made: device memory is apart from host memory and reached by address only;
+work on a stream happens when the stream is synchronised, not before; recording forbids synchronising and runs
+nothing; events can be read only once reached; handles and statuses are what the real modules return. Passes
+are computed by ONNX Runtime. Unknown names raise AttributeError, as they would there.
 """
 
 import ctypes

@@ -67,7 +67,9 @@ def transformers_layout(state):
 
 
 def plain_forward(state, images):
-    """DINOv2's forward pass as its paper describes it: patches, class token, pre-norm blocks with LayerScale."""
+    """DINOv2's forward pass as its paper describes it: patches, class token, pre-norm blocks with
+    LayerScale.
+    """
     x = F.conv2d(
         images, state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], stride=PATCH
     ).flatten(2)

@@ -111,7 +111,9 @@ def test_annotation_id_zero_counts(engine):
 
 
 def test_class_index_and_category_id_are_mapped_once():
-    """A model whose class index is the category id (as the published checkpoints) needs its own map, and gets AP 1."""
+    """A model whose class index is the category id (as the published checkpoints) needs its own map, and gets
+    AP 1.
+    """
     own = CategoryMap(DATA.category_ids.ids, DATA.category_ids.names, DATA.category_ids.ids, num_classes=12)
     found = [{**image, "labels": image["labels"] + 1} for image in perfect(DATA)]
     # Index 0 means nothing to this model: such a detection is left out, whatever its score.

@@ -57,7 +57,8 @@ def test_knob_effects_compare_equal_settings(grid):
 def test_class_tokens_cost_more_with_more_windows():
     df = ch02_search_space.window_costs(("nano",))
     assert df.class_tokens.is_monotonic_increasing and (df.class_tokens > 0).all()
-    # One class token among 577 tokens adds a little more than 1/576 to everything that is linear in the tokens.
+    # One class token among 577 tokens adds a little more than 1/576 to everything that is linear in the
+    # tokens.
     assert df.class_tokens.iloc[0] == pytest.approx(100 / 576, rel=0.3)
 
 

@@ -172,7 +172,9 @@ def test_published_networks_use_category_ids_as_class_indexes() -> None:
 
 
 class Broken(Runtime):
-    """A runtime whose every query has an output that is not finite: the logits of one, the boxes of the next."""
+    """A runtime whose every query has an output that is not finite: the logits of one, the boxes of the
+    next.
+    """
 
     info = RuntimeInfo("broken", "1", "none", "fp16")
 

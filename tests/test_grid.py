@@ -31,7 +31,9 @@ def supernet(segmentation=False, num_classes=2):
 
 
 def with_truth(data, model, space):
-    """The same pictures with detections of many sub-networks as ground truth, so that the numbers are not all zero."""
+    """The same pictures with detections of many sub-networks as ground truth, so that the numbers are not all
+    zero.
+    """
     archs = space.distinct()
     annotations = []
     for index in range(len(data)):

@@ -1,4 +1,6 @@
-"""Kept results: the sampling study and the full search on the smoke profile, and what reading them refuses."""
+"""Kept results: the sampling study and the full search on the smoke profile, and what reading them
+refuses.
+"""
 
 import matplotlib
 
@@ -71,7 +73,9 @@ def test_held_out_networks_have_graphs_of_their_own():
 
 
 def test_the_printed_grid_has_its_printed_size():
-    """Eleven resolutions, seven patch sizes, three window counts, seven depths, four query counts: Appendix A."""
+    """Eleven resolutions, seven patch sizes, three window counts, seven depths, four query counts: Appendix
+    A.
+    """
     space = PROFILES["full"].recipe.search
     counts = [
         len(v)
@@ -168,7 +172,9 @@ def test_summary_pairs_seeds_and_resolves_only_outside_the_interval():
 
 
 def test_an_exported_file_is_as_accurate_as_the_trained_network(tmp_path):
-    """With the committed network, whose AP is far from zero: the artifact's AP is the eager one within 0.001."""
+    """With the committed network, whose AP is far from zero: the artifact's AP is the eager one within
+    0.001.
+    """
     model, data = kept.load("full-search").network(), supernet.data(PROFILES["full"], "test").subset(30)
     arch = PROFILES["full"].recipe.reference
     eager = evaluate(model, data, arch, masks=False).ap

@@ -1,4 +1,6 @@
-"""Linear layers: the oneDNN path equals torch's own in values and gradients, and nobody who looks at operators meets it."""
+"""Linear layers: the oneDNN path equals torch's own in values and gradients, and nobody who looks at
+operators meets it.
+"""
 
 import pytest
 import torch

@@ -86,7 +86,9 @@ def test_batches_are_independent(tiny):
 
 
 def test_windows_change_the_result_only_where_blocks_are_windowed():
-    """With every block global, windows only add copies of the class token; with one window nothing changes."""
+    """With every block global, windows only add copies of the class token; with one window nothing
+    changes.
+    """
     torch.manual_seed(0)
     model = scramble(RFDETR(**{**TINY, "feature_layers": (1, 2, 3, 4)}).double()).eval()
     assert [model.backbone.is_global(i) for i in range(4)] == [False, True, True, True]

@@ -275,7 +275,9 @@ def test_one_changed_bit_is_noticed_without_a_checksum(tmp_path):
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
 def test_no_damage_gets_past_as_another_error(tmp_path, kind):
-    """Changed bits and cuts anywhere: the file is refused with a message, or what it holds is what was saved."""
+    """Changed bits and cuts anywhere: the file is refused with a message, or what it holds is what was
+    saved.
+    """
     state = {f"a{i}": torch.arange(9.0) + i for i in range(3)}
     file = tmp_path / ("x.safetensors" if kind == "safetensors" else "x.pth")
     if kind == "safetensors":

@@ -57,7 +57,9 @@ def test_every_published_tensor_has_a_place(name):
 
 
 def transformers_model(config, arch, segmentation=False):
-    """The Transformers package's own implementation with the same sizes, random weights, evaluation mode, float64."""
+    """The Transformers package's own implementation with the same sizes, random weights, evaluation mode,
+    float64.
+    """
     transformers = pytest.importorskip("transformers", minversion="5.23")
     features = [f"stage{i}" for i in config.feature_layers]
     settings = transformers.RfDetrConfig(
@@ -90,7 +92,8 @@ def transformers_model(config, arch, segmentation=False):
     torch.manual_seed(0)
     model = kind(settings).double().eval()
     for name, module in model.named_modules():
-        # The published convolutions' norms have eps 1e-6; these classes have 1e-5, too far off for this comparison.
+        # The published convolutions' norms have eps 1e-6; these classes have 1e-5, too far off for this
+        # comparison.
         if ".projector." in name and hasattr(module, "eps"):
             module.eps = 1e-6
     return model
@@ -109,13 +112,16 @@ CASES = [
 @pytest.mark.parametrize("segmentation", [False, True])
 @pytest.mark.parametrize("title, arch, sizes", CASES, ids=[case[0] for case in CASES])
 def test_equal_to_the_transformers_implementation(title, arch, sizes, segmentation):
-    """Batch of two, weights of their state dict read by our loader's renaming. Their sine embedding is float32."""
+    """Batch of two, weights of their state dict read by our loader's renaming. Their sine embedding is
+    float32.
+    """
     knobs = {"decoder_layers": arch.decoder_layers, "queries": arch.queries, "default_arch": arch}
     config = ModelConfig(**{**TINY, **sizes, **knobs, "segmentation": segmentation})
     theirs = transformers_model(config, arch, segmentation)
     published, origin = from_transformers(theirs.state_dict())
     weights = published_state(config)
-    # Tokens without a valid proposal all have one score; with this sign it is too low to be kept, so there are no ties.
+    # Tokens without a valid proposal all have one score; with this sign it is too low to be kept, so there
+    # are no ties.
     weights["transformer.enc_output.0.bias"] *= -1.0
     with torch.no_grad():
         for name, keys in origin.items():
@@ -150,7 +156,9 @@ OTHER_KNOBS = [
 @pytest.mark.parametrize("segmentation", [False, True])
 @pytest.mark.parametrize("arch", OTHER_KNOBS, ids=str)
 def test_a_fixed_size_network_as_a_supernet_equals_their_network_of_that_size(arch, segmentation):
-    """Their network has other knobs and weights cut by hand; its kernel solves the least squares that define the resize."""
+    """Their network has other knobs and weights cut by hand; its kernel solves the least squares that define
+    the resize.
+    """
     fixed = Arch(64, 8, 2, 2, 10)
     config = ModelConfig(**TINY, default_arch=fixed, segmentation=segmentation)
     whole = published_state(config)

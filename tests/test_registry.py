@@ -96,7 +96,9 @@ def test_a_changed_mirror_archive_is_refused(cells, home, monkeypatch, tmp_path)
 
 
 def test_from_the_source_with_another_archive_of_the_same_content(cells, home, monkeypatch, tmp_path):
-    """A hosting site packs a commit anew: one leading folder, more files, other bytes; the content decides."""
+    """A hosting site packs a commit anew: one leading folder, more files, other bytes; the content
+    decides.
+    """
     (cells[2] / "README.md").write_text("not part of the dataset")
     remade = pack(cells[2], tmp_path / "remade.tar.gz", prefix="cells-0000")
     monkeypatch.setattr("pooch.retrieve", lambda url, known_hash, **_: str(remade))

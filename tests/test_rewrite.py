@@ -91,7 +91,8 @@ def test_attention_has_a_product_per_part_and_no_scaling() -> None:
     np.testing.assert_allclose(after, before, atol=1e-5)
     found = operators(model)
     assert not {"Slice", "Squeeze", "Split", "Mul"} & found.keys()
-    # Queries, keys, values and two products between them; a transposition each, one more of the keys, one of the result.
+    # Queries, keys, values and two products between them; a transposition each, one more of the keys, one of
+    # the result.
     assert found["MatMul"] == 5 and found["Transpose"] == 5
     # Tokens become rows for the three products; heads are made of each.
     assert found["Reshape"] == 1 + 3 + 1

@@ -1,4 +1,5 @@
-"""A tiny training run that tests start in this process and in others: `python training_case.py folder [key=value ...]`.
+"""A tiny training run that tests start in this process and in others: `python training_case.py folder
+[key=value ...]`.
 
 `kill=N` ends the process with signal 9 right after step N; `term=N` sends it a termination signal.
 """

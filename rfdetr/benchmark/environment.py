@@ -68,7 +68,9 @@ def versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """Everything about this machine and installation that belongs into a record (no host name, no user, no path)."""
+    """Everything about this machine and installation that belongs into a record (no host name, no user, no
+    path).
+    """
     import psutil
 
     name, driver = gpu_driver()

@@ -1,8 +1,10 @@
-"""Operations (FLOPs) and parameters of any sub-network: counted by torch, and by formula for whole search grids.
+"""Operations (FLOPs) and parameters of any sub-network: counted by torch, and by formula for whole search
+grids.
 
-Source: Tables 2, 3, 5, 11, 12 and 13. One multiply-accumulate is two operations. Attention products are counted and
-given apart, because the published tables do not agree on them: torch's counter knows no fused attention kernel on a CPU and
-leaves it out in silence. Here attention always runs on the plain matrix-product backend while it is counted.
+Source: Tables 2, 3, 5, 11, 12 and 13. One multiply-accumulate is two operations. Attention products are
+counted and given apart, because the published tables do not agree on them: torch's counter knows no fused
+attention kernel on a CPU and leaves it out in silence. Here attention always runs on the plain matrix-product
+backend while it is counted.
 """
 
 from collections import defaultdict
@@ -69,8 +71,9 @@ def count(
 
     network     a supernet, a sub-network, or only its sizes
     arch        the sub-network; None takes the default one
-    convention  "deployed": what `network.subnet(arch)` computes. "published": plus what a plain call of the training
-                code computes and no deployed network needs, which is what the paper prints (see `formula.operations`)
+    convention  "deployed": what `network.subnet(arch)` computes. "published": plus what a plain call of the
+                training code computes and no deployed network needs, which is what the paper prints (see
+                `formula.operations`)
 
     The network itself is not run and not changed. Raises ArchError when there is no such sub-network.
     """
@@ -99,8 +102,8 @@ def analytic_table(
 ) -> "pd.DataFrame":
     """One row per architecture, in the given order; the formula is evaluated for all at once.
 
-    Columns: the five knobs, gflops, gflops_no_attention, gmacs, params, params_deployed, and the GFLOPs of every stage
-    ("gflops: projector"). The 6,468 sub-networks of the search take a fraction of a second.
+    Columns: the five knobs, gflops, gflops_no_attention, gmacs, params, params_deployed, and the GFLOPs of
+    every stage ("gflops: projector"). The 6,468 sub-networks of the search take a fraction of a second.
     """
     import pandas as pd
 
@@ -130,7 +133,9 @@ def analytic_table(
 def params_by_part(
     network: "RFDETR | SubNet | ModelConfig", arch: Arch | None = None, groups: int | None = None
 ) -> dict[str, int]:
-    """Parameters of one sub-network by part; `groups` is the number of query groups (default: all; 1 is deployed)."""
+    """Parameters of one sub-network by part; `groups` is the number of query groups (default: all; 1 is
+    deployed).
+    """
     config, arch = _resolve(network, arch)
     parts = parameters(config, _knobs(arch), config.groups if groups is None else groups)
     return {part: int(value) for part, value in parts.items()}
@@ -139,9 +144,9 @@ def params_by_part(
 def count_module(module: "nn.Module", *inputs: Any, **named_inputs: Any) -> tuple[float, float]:
     """(GFLOPs with attention, GFLOPs without) of any module for the given inputs, on any device.
 
-    Attention left out are the products of `scaled_dot_product_attention`, which torch's counter misses on a CPU;
-    attention that a module writes out as matrix products is always counted. The module runs once, in evaluation mode
-    without gradients; its mode and gradient flags are restored.
+    Attention left out are the products of `scaled_dot_product_attention`, which torch's counter misses on a
+    CPU; attention that a module writes out as matrix products is always counted. The module runs once, in
+    evaluation mode without gradients; its mode and gradient flags are restored.
     """
     import torch
 

@@ -1,8 +1,8 @@
 """Operations and parameters of any sub-network in closed form, for one architecture or for thousands at once.
 
-Source: the layer sizes of Figure 2; counting rules in the package's chapter on FLOPs. One multiply-accumulate is two
-operations; convolutions and matrix products are counted, norms, activations and sampling are not (as torch's
-`FlopCounterMode` does). Every formula takes whole numbers or NumPy arrays of them.
+Source: the layer sizes of Figure 2; counting rules in the package's chapter on FLOPs. One multiply-accumulate
+is two operations; convolutions and matrix products are counted, norms, activations and sampling are not (as
+torch's `FlopCounterMode` does). Every formula takes whole numbers or NumPy arrays of them.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,9 @@ STAGES = (
 """Where operations are spent, in the order of the forward pass."""
 
 CONVENTIONS = ("deployed", "published")
-"""deployed: what the exported network computes. published: a plain call of the training code, which the print fits."""
+"""deployed: what the exported network computes. published: a plain call of the training code, which the print
+fits.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,12 @@ class Knobs:
 def operations(config: ModelConfig, knobs: Knobs, convention: str = "deployed") -> dict[str, tuple[Any, Any]]:
     """Operations of one image by stage: (all but attention products, attention products).
 
-    Attention products are query times key and weights times value. `convention`: see `CONVENTIONS`; the plain call
-    also runs ViT blocks behind the last feature layer, predicts the boxes of all tokens, not only of the selected
-    ones, applies class, box and mask heads to every decoder layer, and makes masks of the selected proposals. This is
-    what the paper prints, within 0.1 %: attention included in Tables 2, 3, 12 and 13, without it in Table 5. (The public
-    package of today selects the tokens first, and counts up to 0.4 % less in detection.)
+    Attention products are query times key and weights times value. `convention`: see `CONVENTIONS`; the plain
+    call also runs ViT blocks behind the last feature layer, predicts the boxes of all tokens, not only of the
+    selected ones, applies class, box and mask heads to every decoder layer, and makes masks of the selected
+    proposals. This is what the paper prints, within 0.1 %: attention included in Tables 2, 3, 12 and 13,
+    without it in Table 5. (The public package of today selects the tokens first, and counts up to 0.4 % less
+    in detection.)
     Units: operations (two per multiply-accumulate). Raises ValueError for an unknown convention.
     """
     published = _is_published(convention)

@@ -1,7 +1,7 @@
 """FP16 artifacts: which tensors leave FP16's range, and a conversion that keeps those in FP32.
 
-A converted file is another artifact with its own SHA-256: its accuracy has to be measured, it is not that of the FP32
-file. Context: Table 1, where a naive FP16 export of D-FINE loses everything (0.5 AP).
+A converted file is another artifact with its own SHA-256: its accuracy has to be measured, it is not that of
+the FP32 file. Context: Table 1, where a naive FP16 export of D-FINE loses everything (0.5 AP).
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,9 +36,10 @@ def ranges(
 ) -> "pd.DataFrame":
     """Run the graph in FP32 and report the largest magnitude of every floating-point tensor, largest first.
 
-    inputs: one dict of arrays per pass; use real images, noise does not reach the same ranges. Columns: tensor, node,
-    operator, max_abs, beyond (over `limit`, or not finite), inside_max (largest square summed inside a normalisation,
-    which overflows in a runtime that normalises in FP16) and inside_beyond. Weights have node "" and operator "weight".
+    inputs: one dict of arrays per pass; use real images, noise does not reach the same ranges. Columns:
+    tensor, node, operator, max_abs, beyond (over `limit`, or not finite), inside_max (largest square summed
+    inside a normalisation, which overflows in a runtime that normalises in FP16) and inside_beyond. Weights
+    have node "" and operator "weight".
     """
     import onnx
     import onnxruntime
@@ -105,8 +106,8 @@ def nodes_to_keep(artifact: Artifact, table: "pd.DataFrame") -> list[str]:
 def to_fp16(artifact: Artifact, path: str | Path, keep: Sequence[str] = ()) -> Artifact:
     """Convert an FP32 ONNX file to FP16 weights and activations; inputs and outputs stay FP32.
 
-    keep: names of nodes that stay in FP32 (`nodes_to_keep`). Selection, sampling, resizing and the sine embedding
-    always do. The file says its precision (fp16), its source's SHA-256 and the kept nodes.
+    keep: names of nodes that stay in FP32 (`nodes_to_keep`). Selection, sampling, resizing and the sine
+    embedding always do. The file says its precision (fp16), its source's SHA-256 and the kept nodes.
     """
     import json
 
@@ -147,8 +148,9 @@ def to_fp16(artifact: Artifact, path: str | Path, keep: Sequence[str] = ()) -> A
 def _clean_casts(graph: Any) -> None:
     """Repair what the converter does around nodes that stay in FP32.
 
-    It casts a tensor once per such reader under one name, which is no valid graph: the first cast is kept. And it takes a
-    tensor between two such nodes through FP16, where the very values overflow that the nodes were kept for.
+    It casts a tensor once per such reader under one name, which is no valid graph: the first cast is kept.
+    And it takes a tensor between two such nodes through FP16, where the very values overflow that the nodes
+    were kept for.
     """
     import onnx
 
@@ -181,11 +183,13 @@ def _clean_casts(graph: Any) -> None:
 
 
 def emulated(artifact: Artifact) -> bytes:
-    """The graph of an FP16 file with FP32 operators, in which every tensor that is FP16 in the file is rounded to FP16.
+    """The graph of an FP16 file with FP32 operators, in which every tensor that is FP16 in the file is
+    rounded to FP16.
 
-    ONNX Runtime has few FP16 operators for processors and keeps what lies between two others in FP32, so it neither rounds
-    nor overflows where a device with FP16 arithmetic would. This graph does (sums inside a product are FP32, as on tensor
-    cores). It is a way to execute the file on a processor, slowly, and no other artifact.
+    ONNX Runtime has few FP16 operators for processors and keeps what lies between two others in FP32, so it
+    neither rounds nor overflows where a device with FP16 arithmetic would. This graph does (sums inside a
+    product are FP32, as on tensor cores). It is a way to execute the file on a processor, slowly, and no
+    other artifact.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -228,7 +232,9 @@ def _replace_nodes(graph: Any, nodes: Sequence[Any]) -> None:
 def to_fp16_safely(
     artifact: Artifact, path: str | Path, inputs: Sequence[dict[str, np.ndarray]]
 ) -> "tuple[Artifact, pd.DataFrame]":
-    """Find what leaves FP16's range on `inputs`, convert with those nodes in FP32; returns the file and the report."""
+    """Find what leaves FP16's range on `inputs`, convert with those nodes in FP32; returns the file and the
+    report.
+    """
     table = ranges(artifact, inputs)
     return to_fp16(artifact, path, nodes_to_keep(artifact, table)), table
 
@@ -236,7 +242,8 @@ def to_fp16_safely(
 def output_error(
     artifact: Artifact, reference: Artifact, inputs: Sequence[dict[str, np.ndarray]]
 ) -> dict[str, float]:
-    """Largest absolute difference of every output of two files over `inputs`; infinite where one is not finite.
+    """Largest absolute difference of every output of two files over `inputs`; infinite where one is not
+    finite.
 
     FP16 files are emulated. Rounding may swap two queries of nearly the same rank, so compare accuracy too
     (`rfdetr.benchmark.accuracy.evaluate_artifact`).

@@ -138,7 +138,8 @@ def benchmark_command(
     """Time a model or file under one or more protocols and, with `coco`, evaluate the same artifact.
 
     target      .onnx, .engine, a checkpoint, a published name, or random:<name>
-    runtime     onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, torch, torch-compile, torch-cudagraph
+    runtime     onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, torch, torch-compile,
+                torch-cudagraph
     precision   fp32 or fp16; tf32 and int8 with TensorRT. The record says what was executed
     coco        name or folder of a dataset; adds its accuracy to every row (`rfdetr.benchmark.records.join`)
     nms         end every pass with NMS, for detectors that need it
@@ -237,7 +238,9 @@ _COLUMNS = (
 
 
 def table_text(frame: "pd.DataFrame", columns: Sequence[str] = _COLUMNS) -> str:
-    """The columns that matter, for a terminal. Latency with one decimal from 1 ms on: more is not repeatable."""
+    """The columns that matter, for a terminal. Latency with one decimal from 1 ms on: more is not
+    repeatable.
+    """
     shown = frame[[c for c in columns if c in frame and frame[c].notna().any()]]
     formats: Any = {c: _milliseconds for c in shown if str(c).endswith("_ms")}
     return shown.to_string(index=False, formatters=formats, na_rep="", float_format=lambda v: f"{v:.3f}")

@@ -37,8 +37,9 @@ def time_artifact(
 ) -> LatencyRecord:
     """Time a loaded artifact under one protocol (`rfdetr.benchmark.protocols`; `options` are its arguments).
 
-    runs    the protocol is run this often and the samples are joined; runs whose medians differ by more than 5 % make
-            the record noisy, with the reason (as do a drift, other processes, an unsettled warm-up, a throttled GPU)
+    runs    the protocol is run this often and the samples are joined; runs whose medians differ by more than
+            5 % make the record noisy, with the reason (as do a drift, other processes, an unsettled warm-up,
+            a throttled GPU)
     batch   for artifacts whose batch is open
     watch   read power, clocks and throttle reasons (GPU) or load and frequency (CPU) meanwhile
     kept    takes the sample of every run, which the record only summarises
@@ -143,15 +144,17 @@ def measure_latency(
 ) -> "pd.DataFrame":
     """Export and time many sub-networks of one supernet, batch 1, on one machine, comparably.
 
-    The sub-networks take turns: every round times each of them for `passes` passes, in a new order, so that a drift of
-    the machine hits all alike. The latency of one is the median of its rounds' medians; `spread` is how far the rounds
-    are apart, (max - min) / median. cache_dir keeps the exported files (used again when weights and versions are the
-    same). max_seconds: end the timing after the round in which it passes; three rounds are always made. at_once: so many are
-    loaded at a time, drawn at random, because each takes tens of megabytes.
+    The sub-networks take turns: every round times each of them for `passes` passes, in a new order, so that a
+    drift of the machine hits all alike. The latency of one is the median of its rounds' medians; `spread` is
+    how far the rounds are apart, (max - min) / median. cache_dir keeps the exported files (used again when
+    weights and versions are the same). max_seconds: end the timing after the round in which it passes; three
+    rounds are always made. at_once: so many are loaded at a time, drawn at random, because each takes tens of
+    megabytes.
 
-    Returns one row per distinct sub-network, in the order given: the five knobs, arch, latency_ms, latency_low_ms and
-    latency_high_ms (smallest and largest round), spread, noisy (spread over 5 % between the middle rounds), sha256,
-    precision, runtime, threads, rounds. `frame.attrs` holds "environment" and "device".
+    Returns one row per distinct sub-network, in the order given: the five knobs, arch, latency_ms,
+    latency_low_ms and latency_high_ms (smallest and largest round), spread, noisy (spread over 5 % between
+    the middle rounds), sha256, precision, runtime, threads, rounds. `frame.attrs` holds "environment" and
+    "device".
     """
     import pandas as pd
 

@@ -37,7 +37,8 @@ def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: float = 
 
 
 class WithNms(Runtime):
-    """A runtime whose pass ends with NMS on the host, for graphs with one output [B, 4 + K, N] of cxcywh and scores.
+    """A runtime whose pass ends with NMS on the host, for graphs with one output [B, 4 + K, N] of cxcywh and
+    scores.
 
     The pass then includes the copy to the host and is timed by the host's clock.
     """

@@ -1,8 +1,8 @@
 """The paper's other detectors: measured sizes, and how to build them again with random weights.
 
-`peers.yaml` beside this module holds 38 of them: package, class, configuration, and what was counted (parameters,
-operations with and without attention, other conventions), with the printed figures. Building needs the optional extra
-`peers`; reading the counts does not.
+`peers.yaml` beside this module holds 38 of them: package, class, configuration, and what was counted
+(parameters, operations with and without attention, other conventions), with the printed figures. Building
+needs the optional extra `peers`; reading the counts does not.
 """
 
 import warnings
@@ -64,7 +64,9 @@ def available() -> bool:
 
 
 def build(name: str, size: str) -> "nn.Module":
-    """The detector with random weights, in evaluation mode. UserError without the package or for another family."""
+    """The detector with random weights, in evaluation mode. UserError without the package or for another
+    family.
+    """
     entry = find(name, size)
     if name not in BUILDABLE:
         raise UserError(f"{name} cannot be built here; choose one of {', '.join(BUILDABLE)}")
@@ -91,7 +93,8 @@ def _named(path: str) -> Any:
 
 
 def recount(name: str, size: str) -> dict[str, float]:
-    """Build and count again: params_m, gflops_with_attention, gflops_no_attention (batch 1, the entry's input size).
+    """Build and count again: params_m, gflops_with_attention, gflops_no_attention (batch 1, the entry's input
+    size).
 
     UserError as `build`. Operations as the model is built, without the changes that deployment would bring.
     """

@@ -1,7 +1,7 @@
 """Watches over a measurement: GPU power, clocks and throttle reasons (NVML), CPU load and frequency (psutil).
 
-A GPU measurement ends in one of three states: "clean" (watched throughout, nothing throttled), "throttled", or "not
-monitored". A watcher that died, lagged or never started can never certify a measurement as clean.
+A GPU measurement ends in one of three states: "clean" (watched throughout, nothing throttled), "throttled",
+or "not monitored". A watcher that died, lagged or never started can never certify a measurement as clean.
 """
 
 import threading
@@ -14,7 +14,8 @@ import numpy as np
 
 CLEAN, THROTTLED, NOT_MONITORED = "clean", "throttled", "not monitored"
 
-# Bits of nvmlDeviceGetCurrentClocksThrottleReasons as documented in nvml.h. True: the GPU runs slower than it could.
+# Bits of nvmlDeviceGetCurrentClocksThrottleReasons as documented in nvml.h. True: the GPU runs slower than it
+# could.
 REASONS: dict[int, tuple[str, bool]] = {
     0x1: ("GPU idle", False),
     0x2: ("applications clocks setting", False),
@@ -45,7 +46,9 @@ def throttle_reasons(bits: int) -> tuple[list[str], bool]:
 
 @dataclass(frozen=True)
 class Watch:
-    """What a watcher saw. `values` are means, minima and maxima; `reasons` explain a state that is not clean."""
+    """What a watcher saw. `values` are means, minima and maxima; `reasons` explain a state that is not
+    clean.
+    """
 
     state: str
     reasons: tuple[str, ...] = ()
@@ -115,7 +118,9 @@ class _Watcher:
 
 
 class GpuMonitor(_Watcher):
-    """NVML watcher of one GPU. Samples every `interval` s; a gap of more than ten intervals is "not monitored"."""
+    """NVML watcher of one GPU. Samples every `interval` s; a gap of more than ten intervals is "not
+    monitored".
+    """
 
     def __init__(self, device: int = 0, interval: float = 0.05, **options: Any) -> None:
         super().__init__(interval, **options)
@@ -173,8 +178,8 @@ def _bit(name: str) -> int:
 class CpuMonitor(_Watcher):
     """CPU watcher: load of other processes (in CPUs), load of this one, and frequency where the system tells.
 
-    A CPU has no documented throttle bits, so its state is "not monitored" as to throttling; `reasons` name what makes a
-    measurement doubtful: other processes that took more than `busy` CPUs on average.
+    A CPU has no documented throttle bits, so its state is "not monitored" as to throttling; `reasons` name
+    what makes a measurement doubtful: other processes that took more than `busy` CPUs on average.
     """
 
     def __init__(self, interval: float = 0.2, busy: float = 0.5, **options: Any) -> None:

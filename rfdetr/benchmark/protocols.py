@@ -1,12 +1,14 @@
 """The three latency protocols. Source: Section 4 and Table 1 (buffering), v2 Appendix K, Table 20 (pauses).
 
-buffered    a pause between single passes: repeatable single-shot latency without power throttling (the paper's)
+buffered    a pause between single passes: repeatable single-shot latency without power throttling (the
+            paper's)
 sustained   back to back after a warm-up to a steady state: what a busy service sees
-rate        frames arrive by the clock; latency counts from arrival, waiting in the queue included; misses are counted
+rate        frames arrive by the clock; latency counts from arrival, waiting in the queue included; misses are
+            counted
 
-Each needs only `runtime.infer()` and `runtime.device_ms()`. The clock (s) and sleep are arguments, so that a simulated
-runtime of known service time can be measured exactly. GPU passes are timed by device events, CPU passes by the clock;
-`rate` always uses the clock, because waiting happens on the host.
+Each needs only `runtime.infer()` and `runtime.device_ms()`. The clock (s) and sleep are arguments, so that a
+simulated runtime of known service time can be measured exactly. GPU passes are timed by device events, CPU
+passes by the clock; `rate` always uses the clock, because waiting happens on the host.
 """
 
 import inspect
@@ -65,7 +67,9 @@ class Measurement:
 
     @property
     def growth_ms_per_s(self) -> float:
-        """How fast latency grows with arrival time (`rate`); clearly above zero means that the queue never empties."""
+        """How fast latency grows with arrival time (`rate`); clearly above zero means that the queue never
+        empties.
+        """
         return queue_growth(self.arrivals_s, self.latencies_ms)
 
 
@@ -87,9 +91,11 @@ def warm_up(
     max_seconds: float = 20.0,
     clock: Clock = time.perf_counter,
 ) -> WarmUp:
-    """Run until two successive windows of passes have the same median within `tolerance`, and for `seconds` at least.
+    """Run until two successive windows of passes have the same median within `tolerance`, and for `seconds`
+    at least.
 
-    After `seconds` it gives up at `max_passes` or `max_seconds` (then `steady` is False, and the record says so).
+    After `seconds` it gives up at `max_passes` or `max_seconds` (then `steady` is False, and the record says
+    so).
     """
     start = clock()
     times: list[float] = []
@@ -115,8 +121,8 @@ def buffered(
 ) -> Measurement:
     """Single passes with a pause before each. pause_ms: 200 in the paper; 0, 200, 400, 800 in Table 20.
 
-    Passes are not overlapped and the pause is not counted. After a pause of more than a few ms a CPU has slowed its clock
-    and lost its caches: that is part of what this protocol measures.
+    Passes are not overlapped and the pause is not counted. After a pause of more than a few ms a CPU has
+    slowed its clock and lost its caches: that is part of what this protocol measures.
     """
     if pause_ms < 0 or samples < 1:
         raise UserError(
@@ -146,7 +152,8 @@ def sustained(
 ) -> Measurement:
     """Passes back to back for `seconds`, after at least `warm_seconds` of the same load.
 
-    Reaching thermal steady state takes a GPU minutes: give warm_seconds=120 there. At least ten passes are measured.
+    Reaching thermal steady state takes a GPU minutes: give warm_seconds=120 there. At least ten passes are
+    measured.
     """
     if seconds <= 0:
         raise UserError(f"sustained needs a positive duration, not {seconds} s")
@@ -179,9 +186,10 @@ def rate(
 ) -> Measurement:
     """Frames arrive at `fps` per second whether or not the runtime is ready; latency = finish - arrival.
 
-    Frames wait in a queue, first in first out, none is dropped. So a slow pass delays the frames behind it and their
-    latency says so (timing only the passes would hide it: coordinated omission). deadline_ms: one frame period if None;
-    a frame that is later is a miss. Frames that are not finished after twice `seconds` are misses without a latency.
+    Frames wait in a queue, first in first out, none is dropped. So a slow pass delays the frames behind it
+    and their latency says so (timing only the passes would hide it: coordinated omission). deadline_ms: one
+    frame period if None; a frame that is later is a miss. Frames that are not finished after twice `seconds`
+    are misses without a latency.
     """
     if fps <= 0 or seconds <= 0:
         raise UserError(f"rate needs a positive frame rate and duration, not {fps} fps, {seconds} s")
@@ -230,7 +238,9 @@ PROTOCOLS: dict[str, Callable[..., Measurement]] = {
 
 
 def measure(runtime: Timed, protocol: str = "buffered", **options: Any) -> Measurement:
-    """Run a protocol by name; `options` are its arguments. Raises UserError for an unknown name or argument."""
+    """Run a protocol by name; `options` are its arguments. Raises UserError for an unknown name or
+    argument.
+    """
     if protocol not in PROTOCOLS:
         raise UserError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
     function = PROTOCOLS[protocol]

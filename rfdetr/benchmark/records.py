@@ -1,7 +1,8 @@
 """Records of measurements, and the rule that accuracy and latency in one row come from one artifact.
 
-A `LatencyRecord` and an `AccuracyRecord` each name their artifact by SHA-256 and say at which precision it was executed.
-`join` takes one of each and refuses two different ones: an FP16 latency next to an FP32 accuracy cannot be written down.
+A `LatencyRecord` and an `AccuracyRecord` each name their artifact by SHA-256 and say at which precision it
+was executed. `join` takes one of each and refuses two different ones: an FP16 latency next to an FP32
+accuracy cannot be written down.
 """
 
 import json
@@ -23,13 +24,15 @@ class ArtifactMismatchError(UserError):
 
 @dataclass(frozen=True)
 class LatencyRecord:
-    """One artifact timed once under one protocol. Times in ms; `statistics` as `rfdetr.benchmark.statistics.summary`.
+    """One artifact timed once under one protocol. Times in ms; `statistics` as
+    `rfdetr.benchmark.statistics.summary`.
 
     artifact       sha256, format, name, precision as written, arch, preset, source_sha256
     precision      as executed
     noisy, reasons whether the median should not be relied on, and why
     throttle       clean, throttled or not monitored
-    copies_ms      host to device and back, medians; not part of the latency; empty where there is no device memory
+    copies_ms      host to device and back, medians; not part of the latency; empty where there is no device
+                   memory
     includes       what is inside the timed pass, e.g. ["network", "masks"]
     """
 
@@ -157,7 +160,9 @@ class JointRecord:
 
 
 def join(accuracy: AccuracyRecord, latency: LatencyRecord) -> JointRecord:
-    """Put accuracy and latency of ONE artifact into one row. ArtifactMismatchError if they are not of the same one."""
+    """Put accuracy and latency of ONE artifact into one row. ArtifactMismatchError if they are not of the
+    same one.
+    """
     return JointRecord(accuracy, latency)
 
 

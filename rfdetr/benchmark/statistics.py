@@ -44,7 +44,9 @@ def median_interval(
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> float:
-    """Relative difference of two medians, |a - b| / min(a, b); infinite if only one is zero (a coarse clock)."""
+    """Relative difference of two medians, |a - b| / min(a, b); infinite if only one is zero (a coarse
+    clock).
+    """
     a, b = sorted((float(np.median(first)), float(np.median(second))))
     return 0.0 if a == b else (b - a) / a if a > 0 else float("inf")
 
@@ -52,7 +54,8 @@ def difference(first: np.ndarray, second: np.ndarray) -> float:
 def noise_reasons(latencies_ms: np.ndarray, limit: float = NOISE_LIMIT) -> list[str]:
     """Why the median of this sample should not be relied on; empty if nothing speaks against it.
 
-    Halves in time show a drift, interleaved halves (every second pass) a spread that more passes would not have hidden.
+    Halves in time show a drift, interleaved halves (every second pass) a spread that more passes would not
+    have hidden.
     """
     values = np.asarray(latencies_ms, dtype=float)
     if len(values) < 8:
@@ -69,7 +72,9 @@ def noise_reasons(latencies_ms: np.ndarray, limit: float = NOISE_LIMIT) -> list[
 
 
 def queue_growth(arrivals_s: np.ndarray, latencies_ms: np.ndarray) -> float:
-    """Slope of latency over arrival time, ms per s: the median slope of all pairs (Theil-Sen), 0 for one frame."""
+    """Slope of latency over arrival time, ms per s: the median slope of all pairs (Theil-Sen), 0 for one
+    frame.
+    """
     if len(arrivals_s) < 2:
         return 0.0
     step = max(1, len(arrivals_s) // 400)

@@ -1,7 +1,7 @@
 """The paper's latency tables on a T4 in one command: Table 1 (FP32 and FP16) and v2 Table 20 (pauses).
 
-For every configuration: export once, build several engines per precision, time each under `buffered`, evaluate one of
-them, and put accuracy and latency of that same engine into one row, beside the printed one.
+For every configuration: export once, build several engines per precision, time each under `buffered`,
+evaluate one of them, and put accuracy and latency of that same engine into one row, beside the printed one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -65,12 +65,13 @@ def run_t4(
     out         folder for engines, records.jsonl and t4.csv
     dataset     COCO val2017 (`load_dataset("coco2017", "val")`); None leaves accuracy out
     models      targets of `rfdetr.networks.open_network`; the printed rows are those of `medium`
-    others      name -> ONNX file of another detector, timed in the same way; a graph with one output [B, 4 + K, N] gets
-                NMS inside its pass. Their accuracy is not measured here
+    others      name -> ONNX file of another detector, timed in the same way; a graph with one output [B, 4 +
+                K, N] gets NMS inside its pass. Their accuracy is not measured here
     engines     builds per precision; the row's latency is the median of their medians, with the range
     sustained_s duration of the `sustained` protocol (0 leaves it out); thermal steady state takes minutes
 
-    Returns one row per model, precision, protocol and pause, with `printed_ms` and `printed_ap` where the paper has them.
+    Returns one row per model, precision, protocol and pause, with `printed_ms` and `printed_ap` where the
+    paper has them.
     """
     check_device(device)
     folder = Path(out)
@@ -167,7 +168,9 @@ _PRINTED = {"medium": ("RF-DETR", "M")}
 
 
 def printed(name: str, precision: str, protocol: str, pause_ms: float | None) -> dict[str, float | None]:
-    """The paper's latency (ms) and AP for a row, None where it prints none. Tables 1 and 20 hold the medium model."""
+    """The paper's latency (ms) and AP for a row, None where it prints none. Tables 1 and 20 hold the medium
+    model.
+    """
     nothing: dict[str, float | None] = {"printed_ms": None, "printed_ap": None}
     if name not in _PRINTED or protocol != "buffered" or pause_ms is None:
         return nothing

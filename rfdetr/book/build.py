@@ -1,7 +1,8 @@
 """The book: execute what changed, then build the site. `build_book` does it all.
 
-What a chapter shows comes from one profile (`rfdetr.experiments.base.profiles`). A failed chapter is never published and does not
-stop the others. The parts: `cache` decides, `execute` executes, `stage` stages and builds the site, `status` writes the status board.
+What a chapter shows comes from one profile (`rfdetr.experiments.base.profiles`). A failed chapter is never
+published and does not stop the others. The parts: `cache` decides, `execute` executes, `stage` stages and
+builds the site, `status` writes the status board.
 """
 
 import json
@@ -23,7 +24,9 @@ from rfdetr.sources import package_root
 
 @dataclass(frozen=True)
 class BookResult:
-    """What a build did. `site` is the first page, or None where no site was built or where it has warnings."""
+    """What a build did. `site` is the first page, or None where no site was built or where it has
+    warnings.
+    """
 
     outcomes: tuple[Outcome, ...]
     site: Path | None
@@ -66,7 +69,8 @@ def build_book(
     force        execute also what did not change
     site         False executes only
 
-    Raises UserError for an unknown profile, chapter or parameter (before anything is executed) and while another build runs.
+    Raises UserError for an unknown profile, chapter or parameter (before anything is executed) and while
+    another build runs.
     """
     started = time.perf_counter()
     project = project or find_project()

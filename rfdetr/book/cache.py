@@ -1,7 +1,7 @@
 """Chapters, their parameters and their cache keys: what a chapter's outputs depend on.
 
-A chapter is executed again when, and only when, something that its outputs depend on has changed: code cells, parameters,
-files of the package that it imports, data files, the Python version or the version of a library.
+A chapter is executed again when, and only when, something that its outputs depend on has changed: code cells,
+parameters, files of the package that it imports, data files, the Python version or the version of a library.
 """
 
 import ast
@@ -58,7 +58,9 @@ class Project:
 
 @dataclass(frozen=True)
 class Chapter:
-    """One notebook of the book. `document` is its name in the table of contents, e.g. `notebooks/05_search`."""
+    """One notebook of the book. `document` is its name in the table of contents, e.g.
+    `notebooks/05_search`.
+    """
 
     document: str
     path: Path

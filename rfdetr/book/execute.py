@@ -23,7 +23,9 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 @dataclass
 class Outcome:
-    """What became of one chapter: `executed`, `cached`, `failed` or `skipped` (not asked for, no current copy)."""
+    """What became of one chapter: `executed`, `cached`, `failed` or `skipped` (not asked for, no current
+    copy).
+    """
 
     chapter: Chapter
     state: str
@@ -69,7 +71,8 @@ def execute(
                     {
                         # Messages between processes of one machine: no open port, and no warning about one.
                         "KernelManager": {"transport": "ipc"},
-                        # A finished kernel is interrupted before it is shut down, and would report that as an error.
+                        # A finished kernel is interrupted before it is shut down, and would report that as an
+                        # error.
                         "NotebookClient": {
                             "extra_arguments": [f"--IPKernelApp.log_level={logging.CRITICAL}"]
                         },
@@ -106,7 +109,9 @@ def execute(
 
 
 def _publish(temporary: Path, target: Path, record: dict[str, Any]) -> None:
-    """Put the record into the executed copy and move that into place: one step decides that a chapter is done."""
+    """Put the record into the executed copy and move that into place: one step decides that a chapter is
+    done.
+    """
     import nbformat
 
     notebook = read_notebook(temporary)

@@ -1,7 +1,7 @@
 """Sphinx extension that makes the site whole without a network: mathematics, charts, alternative texts.
 
-Sphinx would fetch MathJax, and plotly its script, from other hosts. Here both are copied from installed packages into the site,
-and only the pages with a chart load the chart script.
+Sphinx would fetch MathJax, and plotly its script, from other hosts. Here both are copied from installed
+packages into the site, and only the pages with a chart load the chart script.
 """
 
 import json
@@ -63,7 +63,9 @@ class PlotlyRenderer:
 
 
 class AltTextRenderer:
-    """Plugin of myst-nb that gives an image the `alt` of its output metadata (see `rfdetr.plots.display.show`)."""
+    """Plugin of myst-nb that gives an image the `alt` of its output metadata (see
+    `rfdetr.plots.display.show`).
+    """
 
     mime_priority_overrides: ClassVar[Sequence[tuple[str, str, int | None]]] = []
 

@@ -1,7 +1,7 @@
 """Build the site: stage today's prose with the cached outputs, write the status board, call jupyter-book.
 
-The staged tree mirrors the repository, so that links between pages hold. Only files whose bytes changed are written, and the whole
-step is left out when none changed since the last site without a warning.
+The staged tree mirrors the repository, so that links between pages hold. Only files whose bytes changed are
+written, and the whole step is left out when none changed since the last site without a warning.
 """
 
 import hashlib
@@ -78,9 +78,11 @@ def _without(toc: Any, documents: set[str]) -> Any:
 
 
 def page(notebook: Any, executed: Any | None, profile: str, record: Mapping[str, Any]) -> str:
-    """The published form of a chapter: today's cells, the outputs of the executed copy, notes on how it was made.
+    """The published form of a chapter: today's cells, the outputs of the executed copy, notes on how it was
+    made.
 
-    The cache key holds the code cells, so those of `executed` are the same in the same order; ids and tags are today's.
+    The cache key holds the code cells, so those of `executed` are the same in the same order; ids and tags
+    are today's.
     """
     import nbformat
 
@@ -106,7 +108,9 @@ def page(notebook: Any, executed: Any | None, profile: str, record: Mapping[str,
 
 
 def joined_streams(outputs: list[Any]) -> list[Any]:
-    """The outputs with text printed in several pieces (progress lines) made one block, as a terminal shows it."""
+    """The outputs with text printed in several pieces (progress lines) made one block, as a terminal shows
+    it.
+    """
     joined: list[Any] = []
     for output in outputs:
         last = joined[-1] if joined else None
@@ -196,7 +200,9 @@ _OBJECT = re.compile(
 
 
 def paper_objects(notebook: Any) -> str:
-    """Tables, figures, sections and appendices named in the title and in the line "The paper's object: ..." below it."""
+    """Tables, figures, sections and appendices named in the title and in the line "The paper's object: ..."
+    below it.
+    """
     opening = notebook.cells[0].source if notebook.cells and notebook.cells[0].cell_type == "markdown" else ""
     stated = re.search(r"The paper['’]s objects?:(.*)", opening)
     text = notebook_title(notebook) + (stated[1] if stated else "")
@@ -222,7 +228,9 @@ def _configuration(project: Project) -> dict[str, Any]:
 
 
 def repository_address(project: Project) -> str:
-    """Web address of the repository on GitHub, from the workflow's environment or from the remote `origin`; else empty."""
+    """Web address of the repository on GitHub, from the workflow's environment or from the remote `origin`;
+    else empty.
+    """
     if os.environ.get("GITHUB_REPOSITORY"):
         return f"https://github.com/{os.environ['GITHUB_REPOSITORY']}"
     asked = subprocess.run(

@@ -19,7 +19,9 @@ _VERDICTS = ("Claim", "Statement", "Verdict", "Numbers", "Why", "Chapter")
 
 
 def status_page(profile: str, outcomes: Iterable[Outcome], titles: Mapping[str, tuple[str, str]]) -> str:
-    """Markdown of the page. `titles` holds, by chapter name, the chapter's title and its part of the paper."""
+    """Markdown of the page. `titles` holds, by chapter name, the chapter's title and its part of the
+    paper.
+    """
     outcomes = list(outcomes)
     chosen = get_profile(profile)
     parts = [_INTRODUCTION, f"Profile `{profile}`: {chosen.description}.\n"]

@@ -1,4 +1,5 @@
-"""Command line: `python -m rfdetr train | evaluate | search | export | predict | benchmark | t4 | data | book | audit`.
+"""Command line: `python -m rfdetr train | evaluate | search | export | predict | benchmark | t4 | data | book
+| audit`.
 
 Exit codes: 0 good, 1 a failure (a chapter or check that did not pass), 2 wrong input, 130 interrupted.
 """

@@ -1,4 +1,6 @@
-"""What several commands share: arguments, and how a network and its architecture are named on the command line."""
+"""What several commands share: arguments, and how a network and its architecture are named on the command
+line.
+"""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +42,9 @@ def with_knobs(base: SearchSpace, **given: str | None) -> SearchSpace:
 
 
 def chosen_arch(model: "RFDETR", text: str | None) -> Arch:
-    """The architecture that --arch names, or the network's own; UserError or ArchError when there is none such."""
+    """The architecture that --arch names, or the network's own; UserError or ArchError when there is none
+    such.
+    """
     if text is not None:
         arch = Arch.parse(text)
         model.config.check(arch)

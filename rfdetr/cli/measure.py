@@ -82,7 +82,9 @@ def t4(
     ] = 30.0,
     device: Annotated[int, typer.Option(help="Index of the GPU.")] = 0,
 ) -> None:
-    """Table 1 and Table 20 on an NVIDIA T4: engines, pauses, and the accuracy of the engine that was timed."""
+    """Table 1 and Table 20 on an NVIDIA T4: engines, pauses, and the accuracy of the engine that was
+    timed.
+    """
     from rfdetr.benchmark import t4 as recipe
     from rfdetr.benchmark.lab import table_text
     from rfdetr.data.registry import load_dataset

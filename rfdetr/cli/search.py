@@ -1,4 +1,6 @@
-"""`python -m rfdetr search`, `select` and `results`: search, choose from a finished search, make a kept result anew."""
+"""`python -m rfdetr search`, `select` and `results`: search, choose from a finished search, make a kept
+result anew.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,9 +53,11 @@ def search(
 ) -> None:
     """Evaluate a grid of sub-networks, measure latencies, print the Pareto front.
 
-    With --budget only the sub-networks that a sampler proposes are evaluated, until that part of the cost is spent.
+    With --budget only the sub-networks that a sampler proposes are evaluated, until that part of the cost is
+    spent.
 
-    With --worker only the accuracies are computed (accuracy.csv), by as many workers as are started with the same
+    With --worker only the accuracies are computed (accuracy.csv), by as many workers as are started with the
+    same
     --storage; each may join, leave or be killed at any time.
     """
     from rfdetr.data.registry import load_dataset

@@ -16,7 +16,8 @@ _TOLERANCE = 1.0  # px; a box over the edge by less is rounding, not a flaw
 def clean_box(
     entry: dict[str, Any], label: str, height: int, width: int, report: DataReport
 ) -> list[float] | None:
-    """Box xywh in pixels of an annotation, clipped to its image; None, and a line in the report, if there is none.
+    """Box xywh in pixels of an annotation, clipped to its image; None, and a line in the report, if there is
+    none.
 
     height, width: of the image, 0 if not known (the picture is damaged): then nothing is clipped.
     """

@@ -1,8 +1,8 @@
 """The class-id convention, in one place.
 
-A network speaks in class indexes 0..K-1, an annotation file in category ids that may start anywhere and have gaps (COCO:
-80 categories with ids 1..90), a reader in names. `CategoryMap` is the bijection between the three; every other file
-asks it and none adds or subtracts one.
+A network speaks in class indexes 0..K-1, an annotation file in category ids that may start anywhere and have
+gaps (COCO: 80 categories with ids 1..90), a reader in names. `CategoryMap` is the bijection between the
+three; every other file asks it and none adds or subtracts one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,9 +22,10 @@ UNUSED = -1
 class CategoryMap:
     """Bijection class index <-> category id <-> name.
 
-    ids: category id of every category. names: its name (names may repeat in real files; ids and indexes may not).
-    indexes: its class index; by default 0..len-1 in the given order. num_classes: K of the network, at least the
-    largest index + 1; indexes that no category uses are allowed and mean nothing.
+    ids: category id of every category. names: its name (names may repeat in real files; ids and indexes may
+    not).
+    indexes: its class index; by default 0..len-1 in the given order. num_classes: K of the network, at least
+    the largest index + 1; indexes that no category uses are allowed and mean nothing.
     Raises UserError when ids or indexes repeat, or when the lengths differ.
     """
 
@@ -64,7 +65,9 @@ class CategoryMap:
 
     @classmethod
     def from_coco(cls, categories: Sequence[dict[str, Any]]) -> "CategoryMap":
-        """The `categories` list of a COCO file; class indexes follow ascending category id, whatever the order."""
+        """The `categories` list of a COCO file; class indexes follow ascending category id, whatever the
+        order.
+        """
         ordered = sorted(categories, key=lambda category: int(category["id"]))
         return cls(
             tuple(int(category["id"]) for category in ordered),
@@ -73,12 +76,16 @@ class CategoryMap:
 
     @classmethod
     def coco80(cls) -> "CategoryMap":
-        """The 80 categories of COCO 2017 with contiguous class indexes 0..79 (category ids 1..90 with gaps)."""
+        """The 80 categories of COCO 2017 with contiguous class indexes 0..79 (category ids 1..90 with
+        gaps).
+        """
         return cls(tuple(COCO_CATEGORIES), tuple(COCO_CATEGORIES.values()))
 
     @classmethod
     def official(cls) -> "CategoryMap":
-        """The published COCO checkpoints: K = 91, class index equals COCO category id; index 0 and ten gaps unused."""
+        """The published COCO checkpoints: K = 91, class index equals COCO category id; index 0 and ten gaps
+        unused.
+        """
         ids = tuple(COCO_CATEGORIES)
         return cls(ids, tuple(COCO_CATEGORIES.values()), indexes=ids, num_classes=91)
 
@@ -149,4 +156,6 @@ _COCO_NAMES = (
     "vase,scissors,teddy bear,hair drier,toothbrush"
 )
 COCO_CATEGORIES: dict[int, str] = {i: name for i, name in enumerate(_COCO_NAMES.split(","), start=1) if name}
-"""COCO 2017: category id -> name; an empty entry in the list above is one of the ten ids that COCO never released."""
+"""COCO 2017: category id -> name; an empty entry in the list above is one of the ten ids that COCO never
+released.
+"""

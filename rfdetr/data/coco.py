@@ -1,8 +1,9 @@
 """COCO-format folders: COCO 2017 itself, Roboflow exports, and what `convert_voc` writes.
 
-Real annotation files have flaws. They are repaired where there is one sensible reading (a box that reaches over the
-edge is clipped), left out where there is none (a box without area), and counted in `dataset.report` either way. Only
-what would change the meaning of the data stops: an unknown category, two pictures with one id, a missing file.
+Real annotation files have flaws. They are repaired where there is one sensible reading (a box that reaches
+over the edge is clipped), left out where there is none (a box without area), and counted in `dataset.report`
+either way. Only what would change the meaning of the data stops: an unknown category, two pictures with one
+id, a missing file.
 """
 
 import os
@@ -23,19 +24,23 @@ from rfdetr.errors import UserError
 from rfdetr.files import sha256_file
 
 HEADER_LIMIT = 5000
-"""Datasets of at most this many images have every file's header read when they are opened (sizes are verified)."""
+"""Datasets of at most this many images have every file's header read when they are opened (sizes are
+verified).
+"""
 CACHE_BYTES = 2**29
 
 
 class CocoDataset(DetectionDataset):
     """One split in COCO format.
 
-    annotations: the JSON file. images: the folder that its file names are relative to. unreadable: "error" stops at
-    the first missing or damaged picture; "skip" reads every picture once, leaves the bad ones out and reports them.
-    masks: load instance masks; None does so if every object has one. cache_bytes: decoded pictures are kept in memory
-    until they take this much (512 MiB; 0 keeps none). cache_side: pictures are reduced so that the longer side has at
-    most this many pixels: more of them fit, and resizing is cheaper, but the network's input changes slightly; choose
-    at least the largest resolution you train at, and leave it out in evaluation. Raises UserError as the module's text says, always naming the file.
+    annotations: the JSON file. images: the folder that its file names are relative to. unreadable: "error"
+    stops at the first missing or damaged picture; "skip" reads every picture once, leaves the bad ones out
+    and reports them.
+    masks: load instance masks; None does so if every object has one. cache_bytes: decoded pictures are kept
+    in memory until they take this much (512 MiB; 0 keeps none). cache_side: pictures are reduced so that the
+    longer side has at most this many pixels: more of them fit, and resizing is cheaper, but the network's
+    input changes slightly; choose at least the largest resolution you train at, and leave it out in
+    evaluation. Raises UserError as the module's text says, always naming the file.
     """
 
     def __init__(
@@ -127,7 +132,9 @@ class CocoDataset(DetectionDataset):
         return image, target
 
     def check(self) -> DataReport:
-        """Decode every picture once; damaged ones and wrong sizes are added to the report, which is returned."""
+        """Decode every picture once; damaged ones and wrong sizes are added to the report, which is
+        returned.
+        """
         for image in self._coco["images"]:
             self._readable(image)
         return self.report

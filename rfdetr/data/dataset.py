@@ -19,9 +19,9 @@ from rfdetr.errors import UserError
 class Target:
     """Objects of one image.
 
-    labels: LongTensor [M], class indexes. boxes: FloatTensor [M, 4], cxcywh in 0..1 of the image. masks: BoolTensor
-    [M, h, w] at the size of the (cropped) picture it comes with, before any resizing, or None. image_id: id in the COCO
-    ground truth. size: (height, width) of the ORIGINAL image in pixels.
+    labels: LongTensor [M], class indexes. boxes: FloatTensor [M, 4], cxcywh in 0..1 of the image. masks:
+    BoolTensor [M, h, w] at the size of the (cropped) picture it comes with, before any resizing, or None.
+    image_id: id in the COCO ground truth. size: (height, width) of the ORIGINAL image in pixels.
     """
 
     labels: Tensor
@@ -43,8 +43,8 @@ class Target:
 class DetectionDataset(ABC):
     """Random access to images and their objects, and the same objects as COCO-format ground truth.
 
-    name, split: as registered. category_ids: the class-id convention. flip: probability of a horizontal flip that
-    keeps the classes' meaning (0 where a mirrored object is no object of its class, as for digits).
+    name, split: as registered. category_ids: the class-id convention. flip: probability of a horizontal flip
+    that keeps the classes' meaning (0 where a mirrored object is no object of its class, as for digits).
     """
 
     name: str
@@ -57,12 +57,16 @@ class DetectionDataset(ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> tuple[np.ndarray, Target]:
-        """Image uint8 [H, W, 3] RGB and its target. Raises IndexError past the end, UserError for a bad file."""
+        """Image uint8 [H, W, 3] RGB and its target. Raises IndexError past the end, UserError for a bad
+        file.
+        """
 
     @property
     @abstractmethod
     def coco(self) -> dict[str, Any]:
-        """COCO-format ground truth (images, annotations, categories): original category ids, boxes xywh in pixels."""
+        """COCO-format ground truth (images, annotations, categories): original category ids, boxes xywh in
+        pixels.
+        """
 
     @property
     @abstractmethod
@@ -94,7 +98,9 @@ class DetectionDataset(ABC):
 
 
 class Subset(DetectionDataset):
-    """Some images of another dataset, in the given order; an index may not repeat (image ids must stay unique)."""
+    """Some images of another dataset, in the given order; an index may not repeat (image ids must stay
+    unique).
+    """
 
     def __init__(self, base: DetectionDataset, indexes: Iterable[int]) -> None:
         self.base = base

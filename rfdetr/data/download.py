@@ -1,4 +1,6 @@
-"""Fetches registered datasets: a mirror folder first, else the source; everything verified before it is used."""
+"""Fetches registered datasets: a mirror folder first, else the source; everything verified before it is
+used.
+"""
 
 import os
 import shutil
@@ -23,8 +25,8 @@ def data_home() -> Path:
 def obtain(manifest: Manifest, split: str, download: bool = False) -> Path:
     """COCO-format folder of a registered dataset; fetched, verified and converted if it is not there yet.
 
-    Small datasets (kind "archive") are fetched when first used; large ones only with `download`. Raises UserError
-    with the remedy when the files cannot be had or are not what the manifest says.
+    Small datasets (kind "archive") are fetched when first used; large ones only with `download`. Raises
+    UserError with the remedy when the files cannot be had or are not what the manifest says.
     """
     if manifest.kind == "archive":
         return _obtain_archive(manifest)
@@ -78,7 +80,8 @@ def _archive(manifest: Manifest, temporary: Path) -> tuple[Path, int]:
                 f"{path} has another SHA-256 than the manifest of {manifest.name} gives: copy the file again"
             )
         return path, 0
-    # Archives of a commit are made anew by the hosting site, so their own hash is not stable; their content is verified.
+    # Archives of a commit are made anew by the hosting site, so their own hash is not stable; their content
+    # is verified.
     return _fetch(manifest.source["url"], None, temporary, manifest.name), 1
 
 
@@ -120,9 +123,11 @@ def _fetch(url: str, known_hash: str | None, folder: Path, name: str) -> Path:
 
 
 def extract(archive: Path, destination: Path, patterns: Sequence[str], strip: int) -> None:
-    """Unpack the regular files of a tar or zip archive that match `patterns` (after `strip` leading folders are cut).
+    """Unpack the regular files of a tar or zip archive that match `patterns` (after `strip` leading folders
+    are cut).
 
-    Links and devices are left out. Raises UserError for a damaged archive, and for a path that would leave `destination`.
+    Links and devices are left out. Raises UserError for a damaged archive, and for a path that would leave
+    `destination`.
     """
     try:
         for name, content in _members(archive):

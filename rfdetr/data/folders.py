@@ -1,7 +1,8 @@
 """Finds the splits of a COCO-format folder, whatever layout it has.
 
-Known layouts: `train/_annotations.coco.json` with the pictures beside it (Roboflow exports; also `valid`, `test`), and
-`annotations/instances_{train,val,test}*.json` with the pictures in a folder of the same name (COCO 2017).
+Known layouts: `train/_annotations.coco.json` with the pictures beside it (Roboflow exports; also `valid`,
+`test`), and `annotations/instances_{train,val,test}*.json` with the pictures in a folder of the same name
+(COCO 2017).
 """
 
 import os

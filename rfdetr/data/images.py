@@ -19,11 +19,12 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def read_image(path: str | os.PathLike[str], max_side: int | None = None) -> np.ndarray:
-    """Picture uint8 [H, W, 3] RGB; grey, palette, CMYK and 16-bit files are converted, transparency is dropped.
+    """Picture uint8 [H, W, 3] RGB; grey, palette, CMYK and 16-bit files are converted, transparency is
+    dropped.
 
-    max_side: reduce the picture (antialiased, aspect ratio kept) so that no side is longer. The orientation tag of
-    EXIF is not applied: annotation files refer to the pixels as stored. Raises UserError naming the file and the
-    remedy when it is missing, unreadable or truncated.
+    max_side: reduce the picture (antialiased, aspect ratio kept) so that no side is longer. The orientation
+    tag of EXIF is not applied: annotation files refer to the pixels as stored. Raises UserError naming the
+    file and the remedy when it is missing, unreadable or truncated.
     """
     try:
         with Image.open(path) as image:

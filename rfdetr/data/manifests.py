@@ -32,10 +32,10 @@ _REQUIRED = {
 class Manifest:
     """One dataset. Fields that its kind does not use are empty.
 
-    source: {repository, commit, url}. mirror: {file, sha256} of an archive below a mirror folder. include: patterns of
-    the files that belong to the dataset (relative to the repository's root). content_sha256: `content_digest` of these
-    files, whatever archive they came in; files: how many there are. converter: "voc" or "none". parts: name -> {url,
-    md5, gigabytes, folder}; needs: split -> names of its parts.
+    source: {repository, commit, url}. mirror: {file, sha256} of an archive below a mirror folder. include:
+    patterns of the files that belong to the dataset (relative to the repository's root). content_sha256:
+    `content_digest` of these files, whatever archive they came in; files: how many there are. converter:
+    "voc" or "none". parts: name -> {url, md5, gigabytes, folder}; needs: split -> names of its parts.
     """
 
     name: str
@@ -107,8 +107,8 @@ def included(path: str, patterns: Sequence[str]) -> bool:
 def content_digest(root: str | os.PathLike[str], patterns: Sequence[str] = ("*",)) -> tuple[str, int]:
     """Digest of the content of a folder's files that match `patterns`, and their number.
 
-    SHA-256 over one line "<path> <sha256>" per file, sorted by path: independent of the archive's format, compression,
-    time stamps and file order, which a hosting site may change at any time.
+    SHA-256 over one line "<path> <sha256>" per file, sorted by path: independent of the archive's format,
+    compression, time stamps and file order, which a hosting site may change at any time.
     """
     root = Path(root)
     paths = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())

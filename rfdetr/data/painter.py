@@ -1,4 +1,6 @@
-"""Paints one scene: digits over a background, and which pixel of ink belongs to which digit (see `scenes`)."""
+"""Paints one scene: digits over a background, and which pixel of ink belongs to which digit (see
+`scenes`).
+"""
 
 import importlib.util
 import math
@@ -26,12 +28,13 @@ _MIN_VISIBLE = 0.65  # smallest part of an object's ink that must stay visible
 class Domain:
     """One kind of scene.
 
-    classes: names. labels: class index per digit 0..9, -1 for a digit that is painted but is no object. objects: least
-    and most per image. size: side of a digit's frame in pixels on a 96 px canvas. background: "photo", "plain" or
-    "gradient". contrast: range of the difference in luminance (0..1) between ink and its surroundings. texture: how much
-    of the photograph's own contrast is kept. ink: "any" (lighter or darker than its surroundings) or "light" (always
-    lighter, on a background at half its brightness). strokes, patches: how many distractors of each kind. flip: probability of
-    a horizontal flip in training (only where a mirrored object keeps its class).
+    classes: names. labels: class index per digit 0..9, -1 for a digit that is painted but is no object.
+    objects: least and most per image. size: side of a digit's frame in pixels on a 96 px canvas. background:
+    "photo", "plain" or "gradient". contrast: range of the difference in luminance (0..1) between ink and its
+    surroundings. texture: how much of the photograph's own contrast is kept. ink: "any" (lighter or darker
+    than its surroundings) or "light" (always lighter, on a background at half its brightness). strokes,
+    patches: how many distractors of each kind. flip: probability of a horizontal flip in training (only where
+    a mirrored object keeps its class).
     """
 
     title: str
@@ -49,7 +52,9 @@ class Domain:
 
 
 def _read_sources() -> tuple[np.ndarray, np.ndarray, list[Image.Image]]:
-    """Digits [1797, 8, 8] in 0..16, their values [1797] and the two photographs, as scikit-learn ships them."""
+    """Digits [1797, 8, 8] in 0..16, their values [1797] and the two photographs, as scikit-learn ships
+    them.
+    """
     spec = importlib.util.find_spec("sklearn")
     folder = Path(spec.origin).parent / "datasets" if spec is not None and spec.origin else Path()
     table, photos = (
@@ -84,7 +89,9 @@ def _load_sources() -> tuple[np.ndarray, np.ndarray, list[Image.Image]]:
 
 @lru_cache(maxsize=1)
 def _sources() -> tuple[list[Image.Image], np.ndarray, list[Image.Image]]:
-    """Digits as 10 x 10 grey images (one empty pixel around each) in a fixed permutation, their values, photographs."""
+    """Digits as 10 x 10 grey images (one empty pixel around each) in a fixed permutation, their values,
+    photographs.
+    """
     digits, values, photos = _read_sources()
     order = np.random.default_rng(20251112).permutation(len(values))
     grey = np.pad(np.round(digits * (255 / 16)).astype(np.uint8), ((0, 0), (1, 1), (1, 1)))
@@ -103,9 +110,12 @@ def photo_columns(split: str) -> tuple[float, float]:
 
 @lru_cache(maxsize=8192)
 def _ink(position: int, side: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Alpha float32 [h, w, 1] of a digit whose 8 x 8 frame becomes `side` pixels, its ink bool [h, w], ink pixels."""
+    """Alpha float32 [h, w, 1] of a digit whose 8 x 8 frame becomes `side` pixels, its ink bool [h, w], ink
+    pixels.
+    """
     enlarged = _sources()[0][position].resize((round(side * 1.25),) * 2, Image.Resampling.BICUBIC)
-    # A steeper ramp than the interpolation's own: the visible edge is then within a pixel or two of the mask's edge.
+    # A steeper ramp than the interpolation's own: the visible edge is then within a pixel or two of the
+    # mask's edge.
     alpha = np.asarray(enlarged, dtype=np.float32) * (2.2 / 255) - 0.5
     np.clip(alpha, 0, 1, out=alpha)
     rows, columns = np.flatnonzero(alpha.max(1) > 0), np.flatnonzero(alpha.max(0) > 0)
@@ -115,7 +125,9 @@ def _ink(position: int, side: int) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def _crop_photo(rng: np.random.Generator, split: str, side: int) -> Image.Image:
-    """A random square crop of the split's photograph region, flipped half of the time, `side` x `side` pixels."""
+    """A random square crop of the split's photograph region, flipped half of the time, `side` x `side`
+    pixels.
+    """
     photos = _sources()[2]
     which, extent, x, y, mirrored = rng.random(5)
     photo = photos[int(which * len(photos))]
@@ -169,7 +181,9 @@ def _add_distractors(rng: np.random.Generator, picture: Image.Image, domain: Dom
 
 
 def _ink_colours(rng: np.random.Generator, domain: Domain, surroundings: np.ndarray) -> np.ndarray:
-    """One random colour [N, 3] in 0..255 per object whose luminance differs from `surroundings` [N] by the contrast."""
+    """One random colour [N, 3] in 0..255 per object whose luminance differs from `surroundings` [N] by the
+    contrast.
+    """
     weights = np.array([0.299, 0.587, 0.114])
     count = len(surroundings)
     step = 255 * rng.uniform(*domain.contrast, count)
@@ -193,8 +207,9 @@ def render(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Paint one scene.
 
-    Returns the image uint8 [canvas, canvas, 3], the owner of each pixel's ink int32 [canvas, canvas] (0 none, k for the
-    k-th painted digit) and the class index of each painted digit [N] (-1: painted, but no object of this domain).
+    Returns the image uint8 [canvas, canvas, 3], the owner of each pixel's ink int32 [canvas, canvas] (0 none,
+    k for the k-th painted digit) and the class index of each painted digit [N] (-1: painted, but no object of
+    this domain).
     """
     rng = np.random.default_rng(seed)
     image = _background(rng, domain, split, canvas)

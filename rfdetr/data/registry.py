@@ -1,4 +1,6 @@
-"""One name for every dataset: an embedded scene domain, a registered public dataset, or the path of a folder."""
+"""One name for every dataset: an embedded scene domain, a registered public dataset, or the path of a
+folder.
+"""
 
 import os
 from pathlib import Path
@@ -30,11 +32,12 @@ def load_dataset(
 ) -> DetectionDataset:
     """Open one split ("train", "val", "test") of a dataset.
 
-    name_or_path: a scene domain ("digits", ...; `canvas` px, `seed`), a registered dataset ("bccd", "raccoon", "coco2017",
-    "rf100vl/<name>"), or a folder in COCO format or Pascal VOC (converted once, below RFDETR_DATA). A folder of the
-    working directory that is called like a registered name is meant when written with a slash ("./bccd").
-    size: at most so many images. download: allow fetching large datasets. options: of `CocoDataset` (cache_side,
-    unreadable, masks, flip). Raises UserError naming what is known.
+    name_or_path: a scene domain ("digits", ...; `canvas` px, `seed`), a registered dataset ("bccd",
+    "raccoon", "coco2017", "rf100vl/<name>"), or a folder in COCO format or Pascal VOC (converted once, below
+    RFDETR_DATA). A folder of the working directory that is called like a registered name is meant when
+    written with a slash ("./bccd").
+    size: at most so many images. download: allow fetching large datasets. options: of `CocoDataset`
+    (cache_side, unreadable, masks, flip). Raises UserError naming what is known.
     """
     name, split = os.fspath(name_or_path), canonical_split(split)
     if name in DOMAINS:

@@ -8,7 +8,8 @@ EXAMPLES = 5
 
 @dataclass
 class DataReport:
-    """Problems found in a dataset. counts: problem -> how often. examples: problem -> its first few occurrences.
+    """Problems found in a dataset. counts: problem -> how often. examples: problem -> its first few
+    occurrences.
 
     Empty (and false) for a dataset without problems. `print(report)` lists everything.
     """

@@ -1,10 +1,10 @@
 """Embedded detection and instance-segmentation scenes; nothing is downloaded.
 
-Real handwritten digits (scikit-learn's `load_digits`, 1,797 images of 8 x 8) are enlarged and painted on crops of two
-real photographs (`load_sample_images`), plain colours or gradients. A scene is a pure function of (domain, split,
-seed, index, canvas). The splits share neither digit images nor photograph regions. Masks are the visible ink, boxes
-enclose it. The domains differ in the ways in which the datasets of RF100-VL differ (paper, Section 4): objects per image,
-object size, kind of classes, background, contrast, clutter.
+Real handwritten digits (scikit-learn's `load_digits`, 1,797 images of 8 x 8) are enlarged and painted on
+crops of two real photographs (`load_sample_images`), plain colours or gradients. A scene is a pure function
+of (domain, split, seed, index, canvas). The splits share neither digit images nor photograph regions. Masks
+are the visible ink, boxes enclose it. The domains differ in the ways in which the datasets of RF100-VL differ
+(paper, Section 4): objects per image, object size, kind of classes, background, contrast, clutter.
 """
 
 from dataclasses import asdict
@@ -72,7 +72,9 @@ class Scenes(DetectionDataset):
         return self.size
 
     def _objects(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Image, owner map, owner ids [M], labels [M], boxes [M, 4] xyxy in pixels of the objects of a scene."""
+        """Image, owner map, owner ids [M], labels [M], boxes [M, 4] xyxy in pixels of the objects of a
+        scene.
+        """
         if not 0 <= index < self.size:
             raise IndexError(f"scene {index} of {self!r}")
         image, owner, labels = render(self.domain, self.split, (*self._stream, index), self.canvas)
@@ -153,10 +155,11 @@ def scenes(
     canvas: int = BASE_CANVAS,
     seed: int = 0,
 ) -> Scenes:
-    """Embedded dataset of `size` scenes (default 4000 for training, 200 otherwise) of `canvas` x `canvas` pixels.
+    """Embedded dataset of `size` scenes (default 4000 for training, 200 otherwise) of `canvas` x `canvas`
+    pixels.
 
-    The same arguments give the same pixels on every machine with the same library versions. Raises UserError for an
-    unknown domain or split, or a canvas under 32 px.
+    The same arguments give the same pixels on every machine with the same library versions. Raises UserError
+    for an unknown domain or split, or a canvas under 32 px.
     """
     if domain not in DOMAINS:
         raise UserError(f"unknown scene domain {domain!r}: choose one of {', '.join(DOMAINS)}")

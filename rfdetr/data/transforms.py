@@ -1,8 +1,9 @@
-"""From a picture to the network's input: one `preprocess` for training, evaluation, prediction and exported graphs.
+"""From a picture to the network's input: one `preprocess` for training, evaluation, prediction and exported
+graphs.
 
-The picture is resized to a square, without padding and whatever its aspect ratio (bilinear, antialiased), scaled to
-0..1 and normalised with ImageNet's mean and deviation. Boxes are relative to the picture, so they need no resizing.
-Augmentation is horizontal flip and random crop only (paper, Appendix A).
+The picture is resized to a square, without padding and whatever its aspect ratio (bilinear, antialiased),
+scaled to 0..1 and normalised with ImageNet's mean and deviation. Boxes are relative to the picture, so they
+need no resizing. Augmentation is horizontal flip and random crop only (paper, Appendix A).
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,9 @@ def preprocess(image: np.ndarray, resolution: int) -> Tensor:
 
 
 def preprocess_batch(images: Sequence[np.ndarray], resolution: int) -> Tensor:
-    """`preprocess` of several pictures, FloatTensor [B, 3, R, R]; pictures of one size are resized together."""
+    """`preprocess` of several pictures, FloatTensor [B, 3, R, R]; pictures of one size are resized
+    together.
+    """
     out = torch.empty(len(images), 3, resolution, resolution)
     by_size: dict[tuple[int, ...], list[int]] = {}
     for position, image in enumerate(images):
@@ -73,8 +76,8 @@ def augment(
 ) -> tuple[np.ndarray, Target]:
     """Horizontal flip with probability `flip`, then a random crop with probability `crop`.
 
-    Draws the same number of random values whatever happens, so that a stream stays aligned. `target.size` remains the
-    size of the original image.
+    Draws the same number of random values whatever happens, so that a stream stays aligned. `target.size`
+    remains the size of the original image.
     """
     chance_flip, chance_crop, high, wide, top, left = rng.random(6)
     if chance_flip < flip:
@@ -102,8 +105,9 @@ def crop_to(
 ) -> tuple[np.ndarray, Target]:
     """Cut `height` x `width` pixels at (y, x) out of a picture.
 
-    Boxes are clipped; where the cut goes through an object with a mask its box is taken anew from what is left of the
-    mask. Objects that keep too little (`MIN_REMAINING` of their area, `MIN_SIDE` pixels) are dropped.
+    Boxes are clipped; where the cut goes through an object with a mask its box is taken anew from what is
+    left of the mask. Objects that keep too little (`MIN_REMAINING` of their area, `MIN_SIDE` pixels) are
+    dropped.
     """
     full_height, full_width = image.shape[:2]
     image = np.ascontiguousarray(image[y : y + height, x : x + width])
@@ -144,8 +148,8 @@ def collate(
 ) -> tuple[Tensor, list[Target]]:
     """A batch: images FloatTensor [B, 3, R, R] and B targets.
 
-    With `rng` every picture is augmented (flipped with the dataset's own probability `dataset.flip`); without it the
-    batch is exactly what evaluation sees. Masks keep the size of the (cropped) picture.
+    With `rng` every picture is augmented (flipped with the dataset's own probability `dataset.flip`); without
+    it the batch is exactly what evaluation sees. Masks keep the size of the (cropped) picture.
     """
     pairs = [dataset[int(i)] for i in indexes]
     if rng is not None:

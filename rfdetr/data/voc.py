@@ -1,7 +1,8 @@
 """Pascal VOC folders -> COCO-format folders.
 
-VOC boxes are corners of pixels counted from 1, both included: x = xmin - 1, width = xmax - xmin + 1. (The boxes of the
-registered sets do start at 1 and end at the image's width.) Flaws are repaired or left out, and reported.
+VOC boxes are corners of pixels counted from 1, both included: x = xmin - 1, width = xmax - xmin + 1. (The
+boxes of the registered sets do start at 1 and end at the image's width.) Flaws are repaired or left out, and
+reported.
 """
 
 import json
@@ -27,7 +28,9 @@ _FOLDER = {"train": "train", "val": "valid", "test": "test"}
 
 
 def find_voc(root: str | os.PathLike[str]) -> tuple[Path, Path] | None:
-    """(folder of the XML files, folder of the pictures) of a VOC folder, or of the one VOC folder inside; else None."""
+    """(folder of the XML files, folder of the pictures) of a VOC folder, or of the one VOC folder inside;
+    else None.
+    """
     root = Path(root)
     if not root.is_dir():
         return None
@@ -47,13 +50,14 @@ def convert_voc(
     shares: Mapping[str, float] = HASH_SPLIT,
     name: str | None = None,
 ) -> DataReport:
-    """Write `source` as a COCO-format folder (train, valid, test; pictures hard-linked or copied) and report its flaws.
+    """Write `source` as a COCO-format folder (train, valid, test; pictures hard-linked or copied) and report
+    its flaws.
 
-    Splits come from ImageSets/Main/{train,val,test}.txt; without these lists every picture is put by a hash of its
-    content, in the given `shares`: a picture that occurs twice cannot end up in two splits. classes: names in the order
-    of their ids; by default all that occur, sorted. name: for the report. The folder appears complete or not at all;
-    the report is also written to its `report.json`. Raises UserError when `source` is no VOC folder, `destination`
-    exists, or a class is not among `classes`.
+    Splits come from ImageSets/Main/{train,val,test}.txt; without these lists every picture is put by a hash
+    of its content, in the given `shares`: a picture that occurs twice cannot end up in two splits. classes:
+    names in the order of their ids; by default all that occur, sorted. name: for the report. The folder
+    appears complete or not at all; the report is also written to its `report.json`. Raises UserError when
+    `source` is no VOC folder, `destination` exists, or a class is not among `classes`.
     """
     found = find_voc(source)
     if found is None:

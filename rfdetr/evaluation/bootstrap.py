@@ -1,11 +1,11 @@
 """Bootstrap intervals of AP over images, from one matching pass.
 
-Method: detections are matched once per image by the COCO evaluator. A resample draws as many images as there are,
-with replacement; an image drawn w times counts w times. Precision and recall are recomputed from the stored matches with
-these weights, at the evaluator's 10 IoU thresholds and 101 recall points, then averaged over the categories that occur
-in the resample. That equals running the evaluator on the resampled dataset (up to the order of equal scores).
-Intervals are percentiles of the resamples: they say how far AP would move with another sample of images of the same
-kind. They say nothing about another training seed.
+Method: detections are matched once per image by the COCO evaluator. A resample draws as many images as there
+are, with replacement; an image drawn w times counts w times. Precision and recall are recomputed from the
+stored matches with these weights, at the evaluator's 10 IoU thresholds and 101 recall points, then averaged
+over the categories that occur in the resample. That equals running the evaluator on the resampled dataset (up
+to the order of equal scores). Intervals are percentiles of the resamples: they say how far AP would move with
+another sample of images of the same kind. They say nothing about another training seed.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,9 @@ from rfdetr.evaluation.engines import Detection, run_evaluator
 
 @dataclass(frozen=True)
 class Interval:
-    """AP on the whole dataset and the ends of its interval, all in 0..1; samples [B] are the resampled APs."""
+    """AP on the whole dataset and the ends of its interval, all in 0..1; samples [B] are the resampled
+    APs.
+    """
 
     ap: float
     low: float
@@ -57,8 +59,8 @@ class Difference:
 class _Category:
     """Matches of one category. Detections are sorted by score, best first.
 
-    objects [I]: ground-truth objects per image (without crowds). image [D]: image of each detection. hit, counted
-    [T, D]: matched to an object; not ignored (a detection on a crowd is).
+    objects [I]: ground-truth objects per image (without crowds). image [D]: image of each detection. hit,
+    counted [T, D]: matched to an object; not ignored (a detection on a crowd is).
     """
 
     objects: np.ndarray
@@ -93,7 +95,9 @@ class Matches:
         ]
 
     def ap(self, weights: np.ndarray) -> np.ndarray:
-        """AP [B] of images weighted by `weights` [B, I] (how often each image counts); NaN without any object."""
+        """AP [B] of images weighted by `weights` [B, I] (how often each image counts); NaN without any
+        object.
+        """
         total, defined = np.zeros(len(weights)), np.zeros(len(weights))
         for category in self.categories:
             objects = weights @ category.objects

@@ -1,8 +1,8 @@
 """COCO average precision of boxes and masks (pycocotools' definition).
 
-The twelve numbers are read from the evaluator's precision and recall arrays here, not from its own summary, so that
-another `max_dets` than 100 is possible (the authors used 500 in some runs), an empty case is NaN with a note instead
-of -1, and both engines are summarised by the same code.
+The twelve numbers are read from the evaluator's precision and recall arrays here, not from its own summary,
+so that another `max_dets` than 100 is possible (the authors used 500 in some runs), an empty case is NaN with
+a note instead of -1, and both engines are summarised by the same code.
 """
 
 import math
@@ -46,7 +46,9 @@ class CocoNumbers:
 
 @dataclass(frozen=True)
 class CocoResult:
-    """Evaluation of one network on one dataset. masks is None without a mask head or without mask ground truth."""
+    """Evaluation of one network on one dataset. masks is None without a mask head or without mask ground
+    truth.
+    """
 
     boxes: CocoNumbers
     masks: CocoNumbers | None = None
@@ -82,13 +84,14 @@ def evaluate(
 ) -> CocoResult:
     """preprocess -> model -> postprocess -> `evaluate_detections`.
 
-    model: a supernet (has `.subnet`; called as model(images, arch)), or anything that maps images [B, 3, R, R] to an
-    `Output`: a sub-network, a wrapped ONNX session. R is `resolution`, else arch.resolution, else model.arch's or
-    model.default_arch's. A module is put into evaluation mode and given back as it was; `device` defaults to its
-    parameters' device, `dtype` (for example torch.bfloat16) converts the images only. categories: the map that the model was trained with, where its
-    class indexes are not the dataset's (`CategoryMap.official()` for the published checkpoints). masks: also evaluate
-    masks; default where both sides have them. progress: True for a bar, or a callable (done, total).
-    Raises UserError when the model's class names are not the dataset's and no map is given.
+    model: a supernet (has `.subnet`; called as model(images, arch)), or anything that maps images [B, 3, R,
+    R] to an `Output`: a sub-network, a wrapped ONNX session. R is `resolution`, else arch.resolution, else
+    model.arch's or model.default_arch's. A module is put into evaluation mode and given back as it was;
+    `device` defaults to its parameters' device, `dtype` (for example torch.bfloat16) converts the images
+    only. categories: the map that the model was trained with, where its class indexes are not the dataset's
+    (`CategoryMap.official()` for the published checkpoints). masks: also evaluate masks; default where both
+    sides have them. progress: True for a bar, or a callable (done, total). Raises UserError when the model's
+    class names are not the dataset's and no map is given.
     """
     from rfdetr.model.postprocess import postprocess
 
@@ -140,8 +143,9 @@ def evaluate_detections(
 ) -> CocoNumbers:
     """The twelve numbers of given detections (see `Detection`) of a dataset's images.
 
-    iou_type: "bbox" or "segm". Images without an entry count as images without detections; an entry of an image that
-    the dataset does not have is a UserError. Detections of class indexes that stand for nothing are left out.
+    iou_type: "bbox" or "segm". Images without an entry count as images without detections; an entry of an
+    image that the dataset does not have is a UserError. Detections of class indexes that stand for nothing
+    are left out.
     """
     evaluator = run_evaluator(dataset, detections, iou_type, max_dets, categories, engine)
     names = dataset.category_ids
@@ -171,7 +175,8 @@ def names_of_ids(categories: CategoryMap, ids: Sequence[int]) -> list[str]:
 
 
 def _twelve(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-    # Axes: thresholds 0.50:0.05:0.95; recall points; categories; areas all, s, m, l; detections 1, 10, max_dets.
+    # Axes: thresholds 0.50:0.05:0.95; recall points; categories; areas all, s, m, l; detections 1, 10,
+    # max_dets.
     values = [
         _mean(precision[:, :, :, 0, 2]),
         _mean(precision[0, :, :, 0, 2]),

@@ -14,8 +14,8 @@ from rfdetr.errors import UserError
 
 ENGINES = ("pycocotools", "faster")
 Detection = dict[str, Any]
-"""Detections of one image: image_id, scores [N], labels [N] class indexes, boxes [N, 4] xyxy in pixels of the original
-image, and for masks either `masks` bool [N, h, w] or `rles` (a list of N COCO run-length codes)."""
+"""Detections of one image: image_id, scores [N], labels [N] class indexes, boxes [N, 4] xyxy in pixels of the
+original image, and for masks either `masks` bool [N, h, w] or `rles` (a list of N COCO run-length codes)."""
 
 
 def run_evaluator(
@@ -64,7 +64,9 @@ def run_evaluator(
 def to_coco_results(
     detections: Sequence[Detection], categories: CategoryMap, iou_type: str = "bbox"
 ) -> list[dict[str, Any]]:
-    """COCO's results format: one dict per detection, original category ids, boxes xywh in pixels, masks as RLE."""
+    """COCO's results format: one dict per detection, original category ids, boxes xywh in pixels, masks as
+    RLE.
+    """
     results: list[dict[str, Any]] = []
     for found in detections:
         ids = categories.ids_of(_numpy(found["labels"]))
@@ -124,8 +126,8 @@ def _copy(truth: dict[str, Any]) -> dict[str, Any]:
 def _complete(number: int, annotation: dict[str, Any]) -> dict[str, Any]:
     """An annotation with every field that the engines read.
 
-    Numbered anew from 1: pycocotools marks a match by the annotation's id and takes id 0, which real files contain, for
-    "no match".
+    Numbered anew from 1: pycocotools marks a match by the annotation's id and takes id 0, which real files
+    contain, for "no match".
     """
     width, height = annotation["bbox"][2:]
     return {"iscrowd": 0, "area": width * height, **annotation, "id": number}

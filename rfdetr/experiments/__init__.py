@@ -1,1 +1,3 @@
-"""What the chapters compute: one group of modules per chapter, named after it, above what all share (`base`)."""
+"""What the chapters compute: one group of modules per chapter, named after it, above what all share
+(`base`).
+"""

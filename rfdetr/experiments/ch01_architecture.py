@@ -1,4 +1,6 @@
-"""Figure 2, followed with one image: shapes of every stage, who attends to whom, class-token copies, parameters."""
+"""Figure 2, followed with one image: shapes of every stage, who attends to whom, class-token copies,
+parameters.
+"""
 
 import itertools
 from typing import TYPE_CHECKING
@@ -84,8 +86,9 @@ def trace(model: "RFDETR", images: "Tensor", arch: Arch) -> pd.DataFrame:
 def block_table(model: "RFDETR", arch: Arch, seed: int = 0) -> pd.DataFrame:
     """One row per transformer block: its kind by the rule, and what it does, measured.
 
-    Columns: block (0-based), kind, appendix_a (the kind that Appendix A lists), sequence (tokens that attend together),
-    pairs (attended pairs of one image), windows_reached (windows whose output moves when one patch of the first moves).
+    Columns: block (0-based), kind, appendix_a (the kind that Appendix A lists), sequence (tokens that attend
+    together), pairs (attended pairs of one image), windows_reached (windows whose output moves when one patch
+    of the first moves).
     """
     import torch
 
@@ -116,7 +119,9 @@ def block_table(model: "RFDETR", arch: Arch, seed: int = 0) -> pd.DataFrame:
 
 
 def attention_mask(arch: Arch, wide: bool) -> np.ndarray:
-    """Who may attend to whom: bool [T, T] with T = windows^2 * (1 + tokens of a window), window after window, class token first."""
+    """Who may attend to whom: bool [T, T] with T = windows^2 * (1 + tokens of a window), window after window,
+    class token first.
+    """
     inside = 1 + (arch.grid // arch.windows) ** 2
     window = np.repeat(np.arange(arch.windows**2), inside)
     return np.ones((window.size, window.size), dtype=bool) if wide else window[:, None] == window[None, :]
@@ -125,8 +130,8 @@ def attention_mask(arch: Arch, wide: bool) -> np.ndarray:
 def class_token_copies(model: "RFDETR", images: "Tensor", arch: Arch) -> pd.DataFrame:
     """How far the class-token copies of one image are apart after each block.
 
-    Columns: after (0 is the embedding), kind of the block, distance: mean distance between two copies, divided by
-    their mean length (0 means identical).
+    Columns: after (0 is the embedding), kind of the block, distance: mean distance between two copies,
+    divided by their mean length (0 means identical).
     """
     import torch
 
@@ -148,7 +153,9 @@ def class_token_copies(model: "RFDETR", images: "Tensor", arch: Arch) -> pd.Data
 
 
 def parameter_table(config: ModelConfig, arch: Arch) -> pd.DataFrame:
-    """Parameters by part. Columns: part, params_m (all query groups), deployed_m (the one group of inference), share (%)."""
+    """Parameters by part. Columns: part, params_m (all query groups), deployed_m (the one group of
+    inference), share (%).
+    """
     everything = params_by_part(config, arch)
     deployed = params_by_part(config, arch, groups=1)
     total = sum(everything.values())

@@ -55,9 +55,11 @@ def reference_folder() -> Path:
 
 
 def rule_weights(shapes: dict[str, list[int]]) -> "dict[str, Tensor]":
-    """Weights that anyone can repeat: each tensor is drawn from a generator seeded by the CRC of its published name.
+    """Weights that anyone can repeat: each tensor is drawn from a generator seeded by the CRC of its
+    published name.
 
-    Two or more dimensions: normal / sqrt(fan in); scales: 1 + 0.1 normal; everything else: 0.1 normal. Double precision.
+    Two or more dimensions: normal / sqrt(fan in); scales: 1 + 0.1 normal; everything else: 0.1 normal. Double
+    precision.
     """
     import torch
 
@@ -76,10 +78,11 @@ def rule_weights(shapes: dict[str, list[int]]) -> "dict[str, Tensor]":
 
 
 def parity(name: str) -> pd.DataFrame:
-    """Compare one configuration with the published implementation's outputs; empty if the references are absent.
+    """Compare one configuration with the published implementation's outputs; empty if the references are
+    absent.
 
-    name: `nano` or `seg-nano`. Columns: configuration, quantity, difference (largest, masks relative to the largest
-    reference value), limit.
+    name: `nano` or `seg-nano`. Columns: configuration, quantity, difference (largest, masks relative to the
+    largest reference value), limit.
     """
     import numpy as np
     import torch
@@ -135,7 +138,8 @@ def subnet_equality(
 ) -> pd.DataFrame:
     """`model.subnet(arch)(images)` against `model(images, arch)`, double precision, random weights.
 
-    Columns: the sub-network's id, its parameters in millions, difference (largest over logits, boxes and masks).
+    Columns: the sub-network's id, its parameters in millions, difference (largest over logits, boxes and
+    masks).
     """
     import torch
 
@@ -162,7 +166,8 @@ def cut_decoder(
 ) -> pd.DataFrame:
     """Cut the decoder to 0..max layers and compare with the layers of one full pass, double precision.
 
-    Columns: decoder_layers, params_m of the sub-network, mask_blocks, difference (largest over logits and boxes).
+    Columns: decoder_layers, params_m of the sub-network, mask_blocks, difference (largest over logits and
+    boxes).
     """
     import torch
 

@@ -34,7 +34,9 @@ _FIELDS = dict(
 
 
 def supernet_config(space: SearchSpace = SEARCH_GRID) -> ModelConfig:
-    """Sizes of the DINOv2-S detection supernet that holds a whole grid: position grid 120, six decoder layers, 300 queries."""
+    """Sizes of the DINOv2-S detection supernet that holds a whole grid: position grid 120, six decoder
+    layers, 300 queries.
+    """
     return preset_config(
         "nano",
         position_grid=space.position_grid,
@@ -59,10 +61,12 @@ def knob_table() -> pd.DataFrame:
 
 
 def rounding_table() -> pd.DataFrame:
-    """Every published resolution against the printed grid. One row per configuration of Tables 7 and 8, and `base`.
+    """Every published resolution against the printed grid. One row per configuration of Tables 7 and 8, and
+    `base`.
 
-    Columns: configuration, unit (patch size * windows, px), printed, on_grid, from_grid (the grid value that rounds down
-    to the printed one, or missing), nearest (what rounding that value to the nearest multiple would give instead).
+    Columns: configuration, unit (patch size * windows, px), printed, on_grid, from_grid (the grid value that
+    rounds down to the printed one, or missing), nearest (what rounding that value to the nearest multiple
+    would give instead).
     """
     rows = []
     for name, preset in PRESETS.items():
@@ -87,7 +91,9 @@ def rounding_table() -> pd.DataFrame:
 
 
 def count_table() -> pd.DataFrame:
-    """How many sub-networks there are, counted in every way that the paper leaves open. Columns: what, count."""
+    """How many sub-networks there are, counted in every way that the paper leaves open. Columns: what,
+    count.
+    """
     printed = tables.document("search_grid")["printed_totals"]["configurations"]
     without_rounding = sum(
         resolution % (patch * windows) == 0
@@ -119,8 +125,8 @@ def count_table() -> pd.DataFrame:
 def costs(space: SearchSpace = SEARCH_GRID, config: ModelConfig | None = None) -> pd.DataFrame:
     """GFLOPs (attention counted, deployed graph) and parameters of every grid point, by formula.
 
-    Columns: nominal and queries_nominal (of the grid), the five knobs as used, tokens, gflops, attention (GFLOPs of the attention
-    products), params_m (one query group).
+    Columns: nominal and queries_nominal (of the grid), the five knobs as used, tokens, gflops, attention
+    (GFLOPs of the attention products), params_m (one query group).
     """
     df = analytic_table(config or supernet_config(space), space.archs())
     nominal = list(space.nominal())
@@ -164,7 +170,8 @@ def knob_effects(df: pd.DataFrame, space: SearchSpace = SEARCH_GRID) -> pd.DataF
 
 
 def patch_steps(df: pd.DataFrame) -> pd.DataFrame:
-    """Every step to the next larger patch size with the other knobs kept: ratio of GFLOPs and of tokens, larger patch over smaller.
+    """Every step to the next larger patch size with the other knobs kept: ratio of GFLOPs and of tokens,
+    larger patch over smaller.
 
     df: from `costs`.
     """
@@ -191,9 +198,11 @@ def _encoder_gflops(config: ModelConfig, knobs: Knobs) -> float:
 
 
 def window_costs(names: tuple[str, ...] = ("nano", "medium", "large")) -> pd.DataFrame:
-    """What windows save and what their class-token copies cost. One row per configuration and number of windows.
+    """What windows save and what their class-token copies cost. One row per configuration and number of
+    windows.
 
-    Columns: configuration, tokens, windows, backbone (GFLOPs), without_class_tokens (GFLOPs), class_tokens (% that the copies add).
+    Columns: configuration, tokens, windows, backbone (GFLOPs), without_class_tokens (GFLOPs), class_tokens (%
+    that the copies add).
     """
     return pd.DataFrame(_window_rows(names))
 

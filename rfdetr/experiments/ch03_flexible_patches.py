@@ -1,7 +1,9 @@
 """One stored patch kernel for every patch size: how exact is the resize, on real photographs?
 
-Source: Section 3 of the paper; FlexiViT (Beyer et al. 2023) for the pseudo-inverse resize. The question is always the
-same: the embedding of a patch is <kernel, patch>; resize the patch, resize the kernel, and see how far the embedding moves.
+Source: Section 3 of the paper; FlexiViT (Beyer et al. 2023) for the pseudo-inverse resize. The question is
+always the
+same: the embedding of a patch is <kernel, patch>; resize the patch, resize the kernel, and see how far the
+embedding moves.
 """
 
 import math
@@ -26,7 +28,9 @@ EXACT = 1e-9
 
 
 def photograph_kernels(count: int = 32, seed: int = 0) -> "Tensor":
-    """Kernels as a network might learn them: the leading principal components of photograph patches, [count, 3, BASE, BASE]."""
+    """Kernels as a network might learn them: the leading principal components of photograph patches, [count,
+    3, BASE, BASE].
+    """
     import torch
 
     patches = photograph_patches(BASE, 4000, seed + 1).flatten(1)
@@ -69,7 +73,9 @@ def resize_by(method: str, kernels: "Tensor", size: int) -> "Tensor":
 
 
 def optimal_kernels(kernels: "Tensor", patches: "Tensor", size: int) -> "Tensor":
-    """The best kernels of a size for these very patches: least squares over their embeddings, not over all patches alike."""
+    """The best kernels of a size for these very patches: least squares over their embeddings, not over all
+    patches alike.
+    """
     import torch
 
     resized = resize_patches(patches, size).flatten(1)
@@ -91,9 +97,9 @@ def embedding_error(kernels: "Tensor", patches: "Tensor", new_kernels: "Tensor",
 def errors(count: int = 2000, sizes: tuple[int, ...] = SIZES, seed: int = 0) -> pd.DataFrame:
     """Error of every method at every size. Rows: content of the patches × kernels × size × method.
 
-    Columns: content (photographs or noise), kernels (photographs or random), size, method, error (relative RMS).
-    The method "fitted" is the least-squares optimum for photographs, fitted on other patches than it is tested on; only
-    for sizes below `BASE`, where something is left to improve.
+    Columns: content (photographs or noise), kernels (photographs or random), size, method, error (relative
+    RMS). The method "fitted" is the least-squares optimum for photographs, fitted on other patches than it is
+    tested on; only for sizes below `BASE`, where something is left to improve.
     """
     import torch
 
@@ -120,7 +126,9 @@ def errors(count: int = 2000, sizes: tuple[int, ...] = SIZES, seed: int = 0) -> 
 
 
 def identity_limits(count: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Cases at the edge of the identity, with photograph kernels and patches. Columns: case, expected (to hold), error."""
+    """Cases at the edge of the identity, with photograph kernels and patches. Columns: case, expected (to
+    hold), error.
+    """
     kernels = photograph_kernels(seed=seed)
     patches = photograph_patches(BASE, count, seed)
 
@@ -182,7 +190,9 @@ def _whole_image_error(kernels: "Tensor", size: int) -> float:
 
 
 def _same_resolution_error(kernels: "Tensor", size: int) -> float:
-    """Changing the patch size alone: every token sees another piece of the picture. Compared at equal places."""
+    """Changing the patch size alone: every token sees another piece of the picture. Compared at equal
+    places.
+    """
     import torch.nn.functional as F
 
     image = _image(math.lcm(BASE, size) * 8)
@@ -195,9 +205,9 @@ def _same_resolution_error(kernels: "Tensor", size: int) -> float:
 def position_errors(seed: int = 0) -> pd.DataFrame:
     """Position grids of the published sizes, interpolated from the stored 120 × 120 grid.
 
-    A stored grid is made of sine waves; the same waves are also sampled directly on each smaller grid, and the two are
-    compared. Columns: grid (tokens a side), configurations, waves (the number across the image), error (relative RMS),
-    class_token_kept.
+    A stored grid is made of sine waves; the same waves are also sampled directly on each smaller grid, and
+    the two are compared. Columns: grid (tokens a side), configurations, waves (the number across the image),
+    error (relative RMS), class_token_kept.
     """
     import torch
 
@@ -244,7 +254,9 @@ def position_example(grids: tuple[int, ...], seed: int = 0) -> "dict[int, Tensor
 
 
 def kernel_example(sizes: tuple[int, ...], index: int = 6, seed: int = 0) -> "dict[str, dict[int, Tensor]]":
-    """One kernel's green channel resized by PI-resize and by plain bicubic: method -> size -> [size, size]."""
+    """One kernel's green channel resized by PI-resize and by plain bicubic: method -> size -> [size,
+    size].
+    """
     kernels = photograph_kernels(seed=seed)
     return {
         method: {size: resize_by(method, kernels, size)[index, 1] for size in sizes}

@@ -1,4 +1,5 @@
-"""What a supernet learned: losses per layer, updates per sub-network, accuracy knob by knob, cost of the training.
+"""What a supernet learned: losses per layer, updates per sub-network, accuracy knob by knob, cost of the
+training.
 
 Source: Section 3 of the paper (weight sharing), Appendix H (unseen patch sizes).
 """
@@ -49,7 +50,8 @@ def loss_table(log: "pd.DataFrame", window: int = 25) -> "pd.DataFrame":
 
 
 def update_table(log: "pd.DataFrame", space: SearchSpace) -> "pd.DataFrame":
-    """How often training drew each encoder setting: resolution, patch_size, windows (nominal), updates, expected.
+    """How often training drew each encoder setting: resolution, patch_size, windows (nominal), updates,
+    expected.
 
     `updates` counts a setting's own steps; every step also moves the weights that all others share.
     """
@@ -72,7 +74,8 @@ def update_table(log: "pd.DataFrame", space: SearchSpace) -> "pd.DataFrame":
 def knob_sweeps(recipe: Recipe) -> "pd.DataFrame":
     """The reference architecture with one knob changed at a time: knob, value (nominal), seen, arch.
 
-    `seen` is False for a value that training never draws (depths and queries are always only dropped at inference).
+    `seen` is False for a value that training never draws (depths and queries are always only dropped at
+    inference).
     """
     import pandas as pd
 
@@ -146,7 +149,8 @@ def drawn_archs(log: "pd.DataFrame") -> list[list[Arch]]:
 
 
 def training_cost(model: "RFDETR", log: "pd.DataFrame", batch_size: int) -> np.ndarray:
-    """Cumulated training cost in TFLOPs after every step: three forward passes' worth per image (analytic count).
+    """Cumulated training cost in TFLOPs after every step: three forward passes' worth per image (analytic
+    count).
 
     Counts one group of queries and leaves the losses out, so it is a measure for comparing runs, not a bill.
     """

@@ -1,7 +1,9 @@
-"""Which architecture a training step should draw: uniform (the paper), sandwich, or biased, at equal training cost.
+"""Which architecture a training step should draw: uniform (the paper), sandwich, or biased, at equal training
+cost.
 
-Source: Section 3 of the paper (uniform); the sandwich rule is Yu et al. 2019. Also holds bfloat16 against float32. Equal cost
-means equal floating-point operations of the forward passes, so a strategy that draws dearer networks takes fewer steps.
+Source: Section 3 of the paper (uniform); the sandwich rule is Yu et al. 2019. Also holds bfloat16 against
+float32. Equal cost means equal floating-point operations of the forward passes, so a strategy that draws
+dearer networks takes fewer steps.
 """
 
 from collections import Counter
@@ -41,8 +43,8 @@ class Variant:
 def variants(profile: Profile, config: "ModelConfig") -> list[Variant]:
     """The trainings of the study, with steps and warm-up that make their expected costs equal.
 
-    "biased" draws an encoder setting with a probability proportional to its operations: large networks, which learn
-    slowest, more often. "uniform, bfloat16" and "uniform" differ in precision alone.
+    "biased" draws an encoder setting with a probability proportional to its operations: large networks, which
+    learn slowest, more often. "uniform, bfloat16" and "uniform" differ in precision alone.
     """
     recipe = profile.recipe
     costs = _costs(config, recipe.training)
@@ -62,11 +64,13 @@ def variants(profile: Profile, config: "ModelConfig") -> list[Variant]:
 
 
 def run(profile: Profile, seed: int, store: Store, show: bool = True) -> "pd.DataFrame":
-    """Train every variant with `study_seeds` seeds and evaluate all trained encoder settings on the test scenes.
+    """Train every variant with `study_seeds` seeds and evaluate all trained encoder settings on the test
+    scenes.
 
-    Every setting is read with all decoder layers and queries. Columns: variant, seed, steps, tflops (training cost),
-    group ("small", "middle", "large": thirds by operations; "smallest" and "largest": the grid's corners), sub_networks, AP (mean
-    of the group), updates (mean number of steps that drew a setting of the group), seconds (of the whole training).
+    Every setting is read with all decoder layers and queries. Columns: variant, seed, steps, tflops (training
+    cost), group ("small", "middle", "large": thirds by operations; "smallest" and "largest": the grid's
+    corners), sub_networks, AP (mean of the group), updates (mean number of steps that drew a setting of the
+    group), seconds (of the whole training).
     """
     import pandas as pd
 
@@ -103,10 +107,11 @@ def make(folder: Path, seed: int, store: Store, origin: dict[str, Any]) -> None:
 
 
 def summary(table: "pd.DataFrame", reference: str = "uniform") -> "pd.DataFrame":
-    """Per variant and group over seeds: AP, its difference from `reference` with a 95 % interval, updates, steps.
+    """Per variant and group over seeds: AP, its difference from `reference` with a 95 % interval, updates,
+    steps.
 
-    The interval is Student's, of the differences paired by seed (same initial weights and images); `resolved` tells whether
-    it excludes zero. With two or three seeds it is wide, and that is the point.
+    The interval is Student's, of the differences paired by seed (same initial weights and images); `resolved`
+    tells whether it excludes zero. With two or three seeds it is wide, and that is the point.
     """
     import pandas as pd
     from scipy import stats
@@ -141,7 +146,9 @@ def summary(table: "pd.DataFrame", reference: str = "uniform") -> "pd.DataFrame"
 
 
 def _groups(table: "pd.DataFrame", space: SearchSpace) -> dict[str, "pd.DataFrame"]:
-    """Thirds of the sub-networks by operations, and the two corners of the grid, which the sandwich rule always trains."""
+    """Thirds of the sub-networks by operations, and the two corners of the grid, which the sandwich rule
+    always trains.
+    """
     ordered = table.sort_values("gflops", kind="stable")
     third = np.arange(len(ordered)) * len(GROUPS) // len(ordered)
     groups = {name: ordered[third == i] for i, name in enumerate(GROUPS)}

@@ -1,6 +1,8 @@
-"""The printed grid in miniature: all 6,468 sub-networks of one supernet, evaluated exactly, and latencies of a tenth.
+"""The printed grid in miniature: all 6,468 sub-networks of one supernet, evaluated exactly, and latencies of
+a tenth.
 
-Source: Section 3, Figure 1 and Appendix A of the paper. Chapter 05 shows the kept result and evaluates a part of it again.
+Source: Section 3, Figure 1 and Appendix A of the paper. Chapter 05 shows the kept result and evaluates a part
+of it again.
 """
 
 from pathlib import Path
@@ -75,8 +77,8 @@ def keep(
 
 
 def shipped(trained: supernet.Trained, store: Store) -> "tuple[RFDETR, Path]":
-    """The network with the weights as they are kept, rounded, so that a reader's evaluation gives the same numbers; and the
-    folder of finished work on it.
+    """The network with the weights as they are kept, rounded, so that a reader's evaluation gives the same
+    numbers; and the folder of finished work on it.
     """
     path = store.root / f"full-search-{grid.fingerprint(trained.model)}"
     if not (path / "network.safetensors").exists():
@@ -106,7 +108,9 @@ def time_sample(
 
 
 def held_out_archs(space: SearchSpace, taken: list[Arch], count: int, seed: int) -> list[Arch]:
-    """`count` sub-networks whose (encoder, queries) is not among `taken`; three depths of each, all at random."""
+    """`count` sub-networks whose (encoder, queries) is not among `taken`; three depths of each, all at
+    random.
+    """
     rng = np.random.default_rng((seed, 1))
     have = {(arch.encoder, arch.queries) for arch in taken}
     groups: dict[Any, list[Arch]] = {}
@@ -125,13 +129,16 @@ def held_out_archs(space: SearchSpace, taken: list[Arch], count: int, seed: int)
 def undisturbed(timed: "pd.DataFrame") -> "pd.DataFrame":
     """The timings with each sub-network's fastest round as its latency.
 
-    On a machine that does other work too, a round is slowed or it is not; the fastest one says most about the network.
+    On a machine that does other work too, a round is slowed or it is not; the fastest one says most about the
+    network.
     """
     return timed.assign(latency_ms=timed["latency_low_ms"])
 
 
 def with_latency(table: "pd.DataFrame", timed: "pd.DataFrame") -> "tuple[pd.DataFrame, LatencyModel]":
-    """The table with `latency_ms` (measured, or NaN) and `predicted_ms`, and the model fitted to rows not held out."""
+    """The table with `latency_ms` (measured, or NaN) and `predicted_ms`, and the model fitted to rows not
+    held out.
+    """
     model = LatencyModel.fit(timed[~timed["held_out"]])
     found = table.merge(timed[[*grid.KNOBS, "latency_ms", "held_out"]], on=list(grid.KNOBS), how="left")
     return found.assign(predicted_ms=model.predict(found)), model
@@ -157,7 +164,8 @@ def recomputed(
     seed: int = 0,
     dtype: "torch.dtype | None" = None,
 ) -> "pd.DataFrame":
-    """Evaluate `count` encoder triples, drawn at random, again and hold them against a table: five knobs, AP, kept_AP.
+    """Evaluate `count` encoder triples, drawn at random, again and hold them against a table: five knobs, AP,
+    kept_AP.
 
     dtype: as of `grid.evaluate_grid`. `attrs["seconds"]` is the time of encoder and decoder.
     """

@@ -31,7 +31,9 @@ MODULES = ("rfdetr.search.run",)
 
 @dataclass(frozen=True)
 class Searched:
-    """table: one row per sub-network, latency_ms where it was measured. seconds: by stage. folder: of the artifact."""
+    """table: one row per sub-network, latency_ms where it was measured. seconds: by stage. folder: of the
+    artifact.
+    """
 
     table: "pd.DataFrame"
     latency: "pd.DataFrame"
@@ -48,7 +50,9 @@ def exact_search(
     threads: int = 1,
     show: bool = True,
 ) -> Searched:
-    """Every sub-network of the profile's search grid on the validation scenes; latency of `measured` of them."""
+    """Every sub-network of the profile's search grid on the validation scenes; latency of `measured` of
+    them.
+    """
     import pandas as pd
 
     dataset, space = data(profile, "val"), profile.recipe.search
@@ -90,7 +94,9 @@ def _tenths() -> Callable[[int, int], None]:
 
 
 def knob_importance(table: "pd.DataFrame", accuracy: str = "AP") -> "pd.DataFrame":
-    """Share of the variance of AP over the grid that one knob's values alone explain (main effect): knob, share."""
+    """Share of the variance of AP over the grid that one knob's values alone explain (main effect): knob,
+    share.
+    """
     import pandas as pd
 
     total = table[accuracy].var(ddof=0)
@@ -123,7 +129,9 @@ def arch_of(row: "pd.Series") -> Arch:
 
 
 def tested(model: "RFDETR", dataset: DetectionDataset, rows: "pd.DataFrame", seed: int = 0) -> "pd.DataFrame":
-    """Chosen rows with their AP on held-out data and its bootstrap 95 % interval: test_AP, test_low, test_high."""
+    """Chosen rows with their AP on held-out data and its bootstrap 95 % interval: test_AP, test_low,
+    test_high.
+    """
     from rfdetr.experiments.ch04_learning import accuracy_table
 
     archs = [arch_of(row) for _, row in rows.iterrows()]

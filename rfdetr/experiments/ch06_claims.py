@@ -25,7 +25,8 @@ def verdicts(
     """All verdicts of the chapter.
 
     one, twenty    `latency_protocol.table_1` and `table_20`
-    accuracy       `latency_protocol.summarise` of the network, its file and its FP16 file (rounded), in this order
+    accuracy       `latency_protocol.summarise` of the network, its file and its FP16 file (rounded), in this
+                   order
     overflow       the same of the rescaled network, its plain and its safe FP16 file
     t4             rows of `rfdetr.benchmark.t4.run_t4`, if there are some
     """

@@ -32,7 +32,8 @@ SCALE = 2.0**17
 
 @dataclass(frozen=True)
 class Halves:
-    """An FP32 file, its plain FP16 conversion, the one that keeps overflowing nodes in FP32, and what was seen.
+    """An FP32 file, its plain FP16 conversion, the one that keeps overflowing nodes in FP32, and what was
+    seen.
 
     ranges: as `rfdetr.benchmark.fp16.ranges`.
     """
@@ -49,13 +50,17 @@ class Halves:
 
 
 def real_inputs(dataset: DetectionDataset, resolution: int, count: int = 8) -> list[dict[str, np.ndarray]]:
-    """The first images of a dataset as a graph takes them, one by one; noise does not reach the same ranges."""
+    """The first images of a dataset as a graph takes them, one by one; noise does not reach the same
+    ranges.
+    """
     count = min(count, len(dataset))
     return [{"images": preprocess(dataset[i][0], resolution)[None].numpy()} for i in range(count)]
 
 
 def halves(model: "RFDETR", arch: Arch, folder: Path, inputs: Sequence[dict[str, np.ndarray]]) -> Halves:
-    """Export one sub-network and convert it to FP16, plainly and with what overflows on `inputs` kept in FP32."""
+    """Export one sub-network and convert it to FP16, plainly and with what overflows on `inputs` kept in
+    FP32.
+    """
     full = export_onnx(model, arch, folder / f"{arch.id}.onnx")
     plain = fp16.to_fp16(full, folder / f"{arch.id}-fp16-plain.onnx")
     safe, ranges = fp16.to_fp16_safely(full, folder / f"{arch.id}-fp16.onnx", inputs)
@@ -65,8 +70,9 @@ def halves(model: "RFDETR", arch: Arch, folder: Path, inputs: Sequence[dict[str,
 def rescaled(model: "RFDETR", factor: float = SCALE) -> "RFDETR":
     """The same function with the hidden units of the decoder's feed-forward layers `factor` times as large.
 
-    Their ReLU does not mind (relu(s x) = s relu(x) for s > 0), and the layer behind it divides by the same factor. With a
-    power of two FP32 gives the same outputs to the last bit. Nothing in a training keeps such scales away.
+    Their ReLU does not mind (relu(s x) = s relu(x) for s > 0), and the layer behind it divides by the same
+    factor. With a power of two FP32 gives the same outputs to the last bit. Nothing in a training keeps such
+    scales away.
     """
     changed = copy.deepcopy(model)
     with torch.no_grad():
@@ -79,7 +85,9 @@ def rescaled(model: "RFDETR", factor: float = SCALE) -> "RFDETR":
 
 
 def report(graphs: dict[str, Halves]) -> "pd.DataFrame":
-    """One row per graph: graph, largest (tensor), operator, max_abs, tensors, beyond (of them), kept (nodes in FP32)."""
+    """One row per graph: graph, largest (tensor), operator, max_abs, tensors, beyond (of them), kept (nodes
+    in FP32).
+    """
     import pandas as pd
 
     rows = []
@@ -101,7 +109,9 @@ def report(graphs: dict[str, Halves]) -> "pd.DataFrame":
 
 
 def beyond_range(found: Halves) -> "pd.DataFrame":
-    """The tensors that leave FP16's range, largest first: node, operator, max_abs, inside (sum inside a norm)."""
+    """The tensors that leave FP16's range, largest first: node, operator, max_abs, inside (sum inside a
+    norm).
+    """
     rows = found.ranges[found.ranges["beyond"] | found.ranges["inside_beyond"]]
     named = rows["node"].where(rows["node"] != "", rows["tensor"])
     return rows.assign(node=named, inside=rows["inside_max"].where(rows["inside_beyond"]))[

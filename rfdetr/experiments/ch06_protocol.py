@@ -48,7 +48,9 @@ TOLERANCE = 0.001
 
 
 def table_1() -> "pd.DataFrame":
-    """Table 1, one row per detector: AP and latency as reported, in FP32 and in FP16; speed-up and AP lost by FP16."""
+    """Table 1, one row per detector: AP and latency as reported, in FP32 and in FP16; speed-up and AP lost by
+    FP16.
+    """
     import pandas as pd
 
     printed = tables.table(1)
@@ -65,7 +67,9 @@ def table_1() -> "pd.DataFrame":
 
 
 def table_20() -> "pd.DataFrame":
-    """v2 Table 20 with `gain_ms`, what a 200 ms pause changes, and `beyond_ms`, the largest change by longer ones."""
+    """v2 Table 20 with `gain_ms`, what a 200 ms pause changes, and `beyond_ms`, the largest change by longer
+    ones.
+    """
     frame = tables.table(20)
     at_200 = frame["latency_ms_buffer_200ms"]
     longer = ["latency_ms_buffer_400ms", "latency_ms_buffer_800ms"]
@@ -83,7 +87,9 @@ def printed_pauses() -> "pd.DataFrame":
 
 @dataclass(frozen=True)
 class Timed:
-    """records: one per protocol and setting. traces: of `rate`, one row per frame: fps, arrival_s, latency_ms."""
+    """records: one per protocol and setting. traces: of `rate`, one row per frame: fps, arrival_s,
+    latency_ms.
+    """
 
     records: list[LatencyRecord]
     traces: "pd.DataFrame"
@@ -112,7 +118,8 @@ def label(record: LatencyRecord) -> str:
 
 
 def time_protocols(runtime: Runtime, timing: Timing, pause_ms: float) -> Timed:
-    """`buffered` twice, minutes apart where the profile is long, with `sustained` and three frame rates in between.
+    """`buffered` twice, minutes apart where the profile is long, with `sustained` and three frame rates in
+    between.
 
     The last frame rate is `OVERLOAD` times what `sustained` could do, so its queue must grow.
     """
@@ -149,10 +156,11 @@ def time_pauses(runtime: Runtime, timing: Timing) -> Timed:
 
 
 def repeatability(first: LatencyRecord, second: LatencyRecord) -> "pd.DataFrame":
-    """Do two measurements of one artifact under one protocol agree? One row per run, then one for the two together.
+    """Do two measurements of one artifact under one protocol agree? One row per run, then one for the two
+    together.
 
-    Columns: what, median_ms, difference (relative to the smaller median), agrees (within 5 %), why (of doubt).
-    ValueError for two artifacts or two protocols: those need not agree.
+    Columns: what, median_ms, difference (relative to the smaller median), agrees (within 5 %), why (of
+    doubt). ValueError for two artifacts or two protocols: those need not agree.
     """
     import pandas as pd
 
@@ -185,7 +193,8 @@ def repeatability(first: LatencyRecord, second: LatencyRecord) -> "pd.DataFrame"
 def summarise(values: Mapping[str, "CocoResult"], dataset: DetectionDataset, seed: int = 0) -> "pd.DataFrame":
     """AP of several networks or files on the same images, against the first one.
 
-    Columns: what, AP, AP50, difference (AP minus the first one's), low and high (bootstrap 95 % over images, paired).
+    Columns: what, AP, AP50, difference (AP minus the first one's), low and high (bootstrap 95 % over images,
+    paired).
     """
     import pandas as pd
 
@@ -228,13 +237,17 @@ def refused(accuracy: AccuracyRecord, latency: LatencyRecord) -> str:
 
 
 def committed(root: str | Path | None = None) -> list[LatencyRecord]:
-    """Records of the nano network that were made on a quiet machine; empty where the repository is not at hand."""
+    """Records of the nano network that were made on a quiet machine; empty where the repository is not at
+    hand.
+    """
     path = Path(root or package_root()) / "results" / "latency-cpu" / "records.jsonl"
     return read_records(path) if path.is_file() else []
 
 
 def end_to_end(runtimes: Mapping[str, Runtime], samples: int) -> "pd.DataFrame":
-    """Median back-to-back latency of what a pass may include: what, includes, median_ms, low and high of the median."""
+    """Median back-to-back latency of what a pass may include: what, includes, median_ms, low and high of the
+    median.
+    """
     rows = []
     for what, runtime in runtimes.items():
         record = time_artifact(runtime, "buffered", pause_ms=0, samples=samples)
@@ -255,7 +268,9 @@ def end_to_end(runtimes: Mapping[str, Runtime], samples: int) -> "pd.DataFrame":
 
 
 def untrained(model: "RFDETR", segmentation: bool, seed: int = 0) -> "RFDETR":
-    """A network of the same sizes with random weights, with or without a mask head; times do not depend on weights."""
+    """A network of the same sizes with random weights, with or without a mask head; times do not depend on
+    weights.
+    """
     import torch
 
     from rfdetr.model.detector import RFDETR
@@ -266,7 +281,9 @@ def untrained(model: "RFDETR", segmentation: bool, seed: int = 0) -> "RFDETR":
 
 
 def embedded(profile: Profile) -> Profile:
-    """The profile whose supernet this chapter exports: the given one, or `cpu` for `t4`, which has published networks."""
+    """The profile whose supernet this chapter exports: the given one, or `cpu` for `t4`, which has published
+    networks.
+    """
     return get_profile("cpu") if profile.name == "t4" else profile
 
 
@@ -284,7 +301,9 @@ def on_a_t4(profile: Profile, folder: Path) -> "tuple[pd.DataFrame | None, str]"
 
 
 def raw_form(artifact: Artifact, path: Path) -> Artifact:
-    """The graph with its outputs as one [B, 4 + K, Q] tensor, the form that detectors with suppression have."""
+    """The graph with its outputs as one [B, 4 + K, Q] tensor, the form that detectors with suppression
+    have.
+    """
     import onnx
     from onnx import helper
 

@@ -39,9 +39,10 @@ def family_table(numbers: tuple[int, int]) -> pd.DataFrame:
     """One row per printed model, doubles between the two tables left out.
 
     numbers: `DETECTION` or `SEGMENTATION`. Columns: family, size, params_printed, params_m, gflops_printed,
-    gflops_printed_way (the convention closest to the print), way (that convention in words), difference (% of it), gflops (attention counted, graph as
-    deployed: one convention for all), source (counted here, committed record, or not built), latency_ms, ap, runtime
-    (printed).
+    gflops_printed_way (the convention closest to the print), way (that convention in words), difference (% of
+    it), gflops (attention counted, graph as
+    deployed: one convention for all), source (counted here, committed record, or not built), latency_ms, ap,
+    runtime (printed).
     """
     rows = {}
     for number in numbers:
@@ -116,8 +117,8 @@ def _peer(row: dict[str, str], masks: bool) -> dict[str, Any]:
 def ways(df: pd.DataFrame) -> pd.DataFrame:
     """Which convention each family's print follows. df: from `family_table`.
 
-    Columns: family, sizes, way (in words), difference (largest, % of the print), one_convention (the change from the print
-    to the one convention, %, of the size where it is largest).
+    Columns: family, sizes, way (in words), difference (largest, % of the print), one_convention (the change
+    from the print to the one convention, %, of the size where it is largest).
     """
     built = df.dropna(subset=["way"]).sort_values("gflops_printed", kind="stable")
     rows = []
@@ -138,8 +139,8 @@ def ways(df: pd.DataFrame) -> pd.DataFrame:
 def reordered(df: pd.DataFrame) -> pd.DataFrame:
     """Pairs of neighbours in printed GFLOPs that change places on one convention.
 
-    df: from `family_table`. Columns: cheaper_printed, dearer_printed (names), printed and counted (ratio of the GFLOPs,
-    second over first).
+    df: from `family_table`. Columns: cheaper_printed, dearer_printed (names), printed and counted (ratio of
+    the GFLOPs, second over first).
     """
     built = df.dropna(subset=["gflops"]).sort_values("gflops_printed")
     names = built.family + " " + built["size"]
@@ -157,7 +158,8 @@ def reordered(df: pd.DataFrame) -> pd.DataFrame:
 def at_equal_cost(df: pd.DataFrame, family: str, other: str) -> pd.DataFrame:
     """Printed AP of each size of `family` beside that of `other` at the same GFLOPs (one convention).
 
-    The other's AP is interpolated between its sizes over the logarithm of GFLOPs; sizes outside its range are left out.
+    The other's AP is interpolated between its sizes over the logarithm of GFLOPs; sizes outside its range are
+    left out.
     Columns: size, gflops, ap, other_ap.
     """
     import numpy as np
@@ -176,7 +178,9 @@ def at_equal_cost(df: pd.DataFrame, family: str, other: str) -> pd.DataFrame:
 
 
 def verdicts(df: pd.DataFrame) -> list[Verdict]:
-    """Verdicts that hold for detection and segmentation tables: the counts of our family, and of the others. df: from `family_table`."""
+    """Verdicts that hold for detection and segmentation tables: the counts of our family, and of the others.
+    df: from `family_table`.
+    """
     ours = df[df.source == "counted here"]
     others = df[df.source == "committed record"]
     off = others[others.difference.abs() > TOLERANCE]

@@ -28,10 +28,11 @@ def step_counts() -> pd.DataFrame:
     """One row per printed step.
 
     Columns: step, label, arch (id, or the model's name), params_printed and params_m, gflops_printed,
-    gflops_no_attention and gflops (the plain call that the print fits), difference (% of the print without attention for
-    our steps; for LW-DETR, whose print counts attention, with it), deployed and deployed_no_attention (GFLOPs of the
-    exported graph), latency_ms and ap as printed. Which blocks are global the table does not say, and without attention
-    it makes no difference: those of RF-DETR medium are taken for all steps (see `base_blocks`).
+    gflops_no_attention and gflops (the plain call that the print fits), difference (% of the print without
+    attention for our steps; for LW-DETR, whose print counts attention, with it), deployed and
+    deployed_no_attention (GFLOPs of the exported graph), latency_ms and ap as printed. Which blocks are
+    global the table does not say, and without attention it makes no difference: those of RF-DETR medium are
+    taken for all steps (see `base_blocks`).
     """
     rows = []
     for row in tables.rows(5):
@@ -95,13 +96,17 @@ def base_blocks(step: int = 4) -> pd.DataFrame:
 
 
 def changes(df: pd.DataFrame) -> pd.DataFrame:
-    """What each step adds. df: from `step_counts`. Columns: step, label, ap, latency_ms, gflops_printed, gflops, params_m (differences)."""
+    """What each step adds. df: from `step_counts`. Columns: step, label, ap, latency_ms, gflops_printed,
+    gflops, params_m (differences).
+    """
     columns = ["ap", "latency_ms", "gflops_printed", "gflops_no_attention", "gflops", "params_m"]
     return pd.concat([df[["step", "label"]], df[columns].diff()], axis=1).iloc[1:].reset_index(drop=True)
 
 
 def query_row() -> pd.DataFrame:
-    """The last printed step keeps 300 queries; what fewer would save. Columns: queries, params_m, gflops (deployed)."""
+    """The last printed step keeps 300 queries; what fewer would save. Columns: queries, params_m, gflops
+    (deployed).
+    """
     rows = []
     for queries in (300, 200, 100, 50):
         arch = ARCHS[9].replace(queries=queries)
@@ -111,7 +116,9 @@ def query_row() -> pd.DataFrame:
 
 
 def verdicts(df: pd.DataFrame) -> list[Verdict]:
-    """Verdicts on the claims about Table 5. df: from `step_counts`. Accuracy and latency are the paper's own numbers."""
+    """Verdicts on the claims about Table 5. df: from `step_counts`. Accuracy and latency are the paper's own
+    numbers.
+    """
     by = df.set_index("step")
     step = changes(df).set_index("step")
 

@@ -25,8 +25,8 @@ _TABLES = {
 def knob_table() -> pd.DataFrame:
     """One row per published configuration.
 
-    Columns: configuration, backbone, the five knobs, grid and tokens, window_tokens (class token included), from_grid
-    (grid resolution it is rounded from), global_blocks (0-based, of twelve).
+    Columns: configuration, backbone, the five knobs, grid and tokens, window_tokens (class token included),
+    from_grid (grid resolution it is rounded from), global_blocks (0-based, of twelve).
     """
     rounding = rounding_table().set_index("configuration")
     rows = []
@@ -50,12 +50,13 @@ def knob_table() -> pd.DataFrame:
 
 
 def count_table(names: "Iterable[str]" = tuple(PRESETS)) -> pd.DataFrame:
-    """Parameters and GFLOPs of published configurations against the print, counted by torch without any weights.
+    """Parameters and GFLOPs of published configurations against the print, counted by torch without any
+    weights.
 
     Columns: configuration, table, params_printed and params_m (millions, all query groups), params_deployed;
-    gflops_printed, gflops (a plain call of the training code), gflops_no_attention (the same without attention products),
-    deployed (the exported graph, attention counted), matches (which convention the print follows, or none),
-    difference (% of that convention, or of the nearest).
+    gflops_printed, gflops (a plain call of the training code), gflops_no_attention (the same without
+    attention products), deployed (the exported graph, attention counted), matches (which convention the print
+    follows, or none), difference (% of that convention, or of the nearest).
     """
     return pd.DataFrame([_count_row(name) for name in names])
 
@@ -87,7 +88,9 @@ def _count_row(name: str) -> dict[str, object]:
 
 
 def built_parameters(name: str) -> int:
-    """Parameters of a configuration, read from the built network (on torch's meta device, so without memory)."""
+    """Parameters of a configuration, read from the built network (on torch's meta device, so without
+    memory).
+    """
     import torch
 
     import rfdetr
@@ -97,7 +100,9 @@ def built_parameters(name: str) -> int:
 
 
 def stage_shares(names: "Iterable[str]" = tuple(PRESETS)) -> pd.DataFrame:
-    """Share (%) of every stage in the GFLOPs of the deployed graph. Columns: configuration, stage, share, gflops."""
+    """Share (%) of every stage in the GFLOPs of the deployed graph. Columns: configuration, stage, share,
+    gflops.
+    """
     rows = []
     for name in names:
         counted = analytic(preset_config(name))
@@ -146,7 +151,9 @@ def mask_head_cost(name: str = "seg-medium") -> pd.DataFrame:
 
 
 def within(df: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `count_table` with two more columns: params_ok and gflops_ok, within the tolerances of this module."""
+    """Rows of `count_table` with two more columns: params_ok and gflops_ok, within the tolerances of this
+    module.
+    """
     # The print has one digit, so half a digit belongs to it.
     params = (df.params_m - df.params_printed).abs() <= PARAMS_TOLERANCE
     return df.assign(params_ok=params, gflops_ok=df.difference.abs() <= GFLOPS_TOLERANCE)

@@ -1,4 +1,6 @@
-"""Appendix A: every hyper-parameter in the paper, in the public code and here; learning rates and averaging as curves."""
+"""Appendix A: every hyper-parameter in the paper, in the public code and here; learning rates and averaging
+as curves.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -85,7 +87,9 @@ def _range(value: Any) -> str:
 
 
 def recipe_table() -> pd.DataFrame:
-    """Columns: setting, paper, where (in the paper), lw_detr (its value, where the paper gives it), public_code, ours."""
+    """Columns: setting, paper, where (in the paper), lw_detr (its value, where the paper gives it),
+    public_code, ours.
+    """
     recipe = tables.document("training_recipe")
     paper = {entry["name"]: entry for entry in recipe["training"]}
     public = recipe["published_code_defaults"]
@@ -115,8 +119,8 @@ def not_stated() -> pd.DataFrame:
 def learning_rates(config: TrainConfig | None = None, name: str = "medium") -> pd.DataFrame:
     """Learning rate of every part of a network, from the optimiser's own rule.
 
-    Columns: part, order (from input to output), lr, relative (to the base learning rate), decayed_share (% of the part's
-    parameters that weight decay acts on), params_m.
+    Columns: part, order (from input to output), lr, relative (to the base learning rate), decayed_share (% of
+    the part's parameters that weight decay acts on), params_m.
     """
     import torch
 
@@ -170,8 +174,8 @@ def _part(parameter: str) -> str:
 
 
 def averaging(config: TrainConfig | None = None, updates: int = 1000) -> pd.DataFrame:
-    """How the averaged weights forget. Columns: update, decay, memory (updates, 1 / (1 - decay)), start (share
-    of the initial weights left), start_constant (the same if the decay did not grow).
+    """How the averaged weights forget. Columns: update, decay, memory (updates, 1 / (1 - decay)), start
+    (share of the initial weights left), start_constant (the same if the decay did not grow).
     """
     import numpy as np
     import torch
@@ -241,7 +245,9 @@ def verdicts(df: pd.DataFrame, rates: pd.DataFrame) -> list[Verdict]:
 
 
 def schedule(config: TrainConfig | None = None, steps: int = 1000) -> pd.DataFrame:
-    """Factor of the learning rate over a run: none (the paper) beside the two usual ones. Columns: step, schedule, factor."""
+    """Factor of the learning rate over a run: none (the paper) beside the two usual ones. Columns: step,
+    schedule, factor.
+    """
     config = (config or TrainConfig()).replace(steps=steps)
     rows = [
         (step, kind, lr_factor(step, config.replace(schedule=kind)))

@@ -25,7 +25,9 @@ def drop_space(arch: Arch, depths: tuple[int, ...], queries: tuple[int, ...]) ->
 def drop_table(
     model: "RFDETR", dataset: DetectionDataset, space: SearchSpace, latency: "pd.DataFrame | None" = None
 ) -> "pd.DataFrame":
-    """AP, GFLOPs and, where `latency` has it, latency_ms of every (decoder layers, queries) of one encoder setting."""
+    """AP, GFLOPs and, where `latency` has it, latency_ms of every (decoder layers, queries) of one encoder
+    setting.
+    """
     table = evaluate_grid(model, dataset, space, gflops=True)[[*KNOBS, "AP", "AP50", "gflops"]]
     return (
         table if latency is None else table.merge(latency[[*KNOBS, "latency_ms"]], on=list(KNOBS), how="left")
@@ -54,7 +56,9 @@ def nms_table(
     archs: dict[str, Arch],
     thresholds: tuple[float, ...] = (0.9, 0.7, 0.5),
 ) -> "pd.DataFrame":
-    """AP without and with non-maximum suppression: sub_network, nms_iou (NaN without), AP, detections per image."""
+    """AP without and with non-maximum suppression: sub_network, nms_iou (NaN without), AP, detections per
+    image.
+    """
     import pandas as pd
 
     from rfdetr.evaluation.coco import evaluate, evaluate_detections

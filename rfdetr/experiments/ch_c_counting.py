@@ -19,7 +19,9 @@ SEGMENTERS = ("seg-nano", "seg-small", "seg-medium", "seg-large", "seg-xlarge", 
 
 @cache
 def public_package() -> dict[str, Any]:
-    """GFLOPs of the published detectors as their public package runs them (`public_package.yaml`). Do not modify it."""
+    """GFLOPs of the published detectors as their public package runs them (`public_package.yaml`). Do not
+    modify it.
+    """
     import yaml
 
     path = Path(peers.__file__).with_name("public_package.yaml")
@@ -27,7 +29,8 @@ def public_package() -> dict[str, Any]:
 
 
 def default_counter(name: str = "nano") -> pd.DataFrame:
-    """What torch's `FlopCounterMode` reports for a real forward pass on this CPU, and with attention written out.
+    """What torch's `FlopCounterMode` reports for a real forward pass on this CPU, and with attention written
+    out.
 
     Columns: counter, gflops, missing (% against the formula with attention). The network has random weights.
     """
@@ -58,10 +61,12 @@ def default_counter(name: str = "nano") -> pd.DataFrame:
 
 
 def conventions(names: tuple[str, ...] = FAMILY) -> pd.DataFrame:
-    """One network, five numbers. Columns: configuration, printed, package, then GFLOPs and GMACs under each convention.
+    """One network, five numbers. Columns: configuration, printed, package, then GFLOPs and GMACs under each
+    convention.
 
-    package: what the public package counts today (a record); published / published_no_attention: the plain call that the
-    print fits; deployed / deployed_no_attention: the exported graph; gmacs: multiply-accumulates of the deployed graph.
+    package: what the public package counts today (a record); published / published_no_attention: the plain
+    call that the print fits; deployed / deployed_no_attention: the exported graph; gmacs:
+    multiply-accumulates of the deployed graph.
     """
     rows = []
     for name in names:
@@ -85,8 +90,9 @@ def conventions(names: tuple[str, ...] = FAMILY) -> pd.DataFrame:
 def mask_conventions(names: tuple[str, ...] = SEGMENTERS) -> pd.DataFrame:
     """What the segmentation numbers of Tables 3 and 13 count, attention included everywhere.
 
-    Columns: configuration, printed, published (masks of every decoder layer and of the selected tokens), package (a
-    record), deployed (masks of the last layer only), not_deployed (% of the print that an exported network leaves out).
+    Columns: configuration, printed, published (masks of every decoder layer and of the selected tokens),
+    package (a record), deployed (masks of the last layer only), not_deployed (% of the print that an exported
+    network leaves out).
     """
     rows = []
     for name in names:
@@ -108,8 +114,8 @@ def mask_conventions(names: tuple[str, ...] = SEGMENTERS) -> pd.DataFrame:
 def lw_detr_heads() -> pd.DataFrame:
     """LW-DETR's printed GFLOPs against the records of this project.
 
-    Columns: size, printed, every_layer (heads of every decoder layer, attention counted), last_layer (as deployed),
-    no_attention (as deployed, attention left out).
+    Columns: size, printed, every_layer (heads of every decoder layer, attention counted), last_layer (as
+    deployed), no_attention (as deployed, attention left out).
     """
     rows = [
         {
@@ -152,7 +158,9 @@ def graph_verdicts(masks: pd.DataFrame, heads: pd.DataFrame) -> list[Verdict]:
 
 
 def formula_check(names: tuple[str, ...] = (*FAMILY, "seg-nano", "seg-medium")) -> pd.DataFrame:
-    """The closed formula against torch's counter. Columns: configuration, counter, formula (GFLOPs), difference (%)."""
+    """The closed formula against torch's counter. Columns: configuration, counter, formula (GFLOPs),
+    difference (%).
+    """
     rows = []
     for name in names:
         config = preset_config(name)
@@ -162,7 +170,9 @@ def formula_check(names: tuple[str, ...] = (*FAMILY, "seg-nano", "seg-medium")) 
 
 
 def attention_share(names: tuple[str, ...] = tuple(PRESETS)) -> pd.DataFrame:
-    """Attention products in the deployed graph: the part that a CPU count leaves out. Columns: configuration, tokens, windows, share (%)."""
+    """Attention products in the deployed graph: the part that a CPU count leaves out. Columns: configuration,
+    tokens, windows, share (%).
+    """
     rows = []
     for name in names:
         counted: FlopCount = analytic(preset_config(name))
@@ -175,8 +185,8 @@ def attention_share(names: tuple[str, ...] = tuple(PRESETS)) -> pd.DataFrame:
 def table_9() -> pd.DataFrame:
     """Table 9 against the measured counts of this project's records.
 
-    Columns: model, size, counter (reported, calflops, flopcountermode), printed, measured (GFLOPs), difference (%),
-    convention (what the measured number counts).
+    Columns: model, size, counter (reported, calflops, flopcountermode), printed, measured (GFLOPs),
+    difference (%), convention (what the measured number counts).
     """
     printed = tables.table(9)
     rows = []
@@ -200,7 +210,8 @@ def table_9() -> pd.DataFrame:
 
 
 def recount(models: tuple[tuple[str, str], ...] = (("LW-DETR", "S"), ("D-FINE", "S"))) -> pd.DataFrame:
-    """Build peers again and compare with the committed records; without the package the recount columns are missing.
+    """Build peers again and compare with the committed records; without the package the recount columns are
+    missing.
 
     Columns: model, size, params_m and gflops (committed), params_again and gflops_again, same (within 0.1 %).
     """
@@ -224,7 +235,9 @@ def recount(models: tuple[tuple[str, str], ...] = (("LW-DETR", "S"), ("D-FINE", 
 
 
 def verdicts(nine: pd.DataFrame, default: pd.DataFrame, table: pd.DataFrame) -> list[Verdict]:
-    """Verdicts on Appendix C. nine: from `table_9`; default: from `default_counter`; table: from `conventions`."""
+    """Verdicts on Appendix C. nine: from `table_9`; default: from `default_counter`; table: from
+    `conventions`.
+    """
     measured = nine.set_index(["model", "counter"]).measured
 
     def ratio(model: str, above: str, below: str) -> float:

@@ -25,9 +25,10 @@ def _printed_ap() -> dict[tuple[str, str], float]:
 def table_11() -> pd.DataFrame:
     """Table 11 taken apart: one row per RF-DETR backbone and D-FINE size.
 
-    Columns: backbone, size (of D-FINE), d_fine (Table 11), d_fine_elsewhere (Tables 2 and 12), delta (printed), implied
-    (AP of the RF-DETR model that the delta implies), same_ap (sizes of Tables 2 and 12 with exactly this AP), recomputed
-    (AP of the same-named size minus D-FINE's, both from Tables 2 and 12; missing where the backbone differs).
+    Columns: backbone, size (of D-FINE), d_fine (Table 11), d_fine_elsewhere (Tables 2 and 12), delta
+    (printed), implied (AP of the RF-DETR model that the delta implies), same_ap (sizes of Tables 2 and 12
+    with exactly this AP), recomputed (AP of the same-named size minus D-FINE's, both from Tables 2 and 12;
+    missing where the backbone differs).
     """
     ap = _printed_ap()
     baseline = tables.find_row(11, method="D-FINE")
@@ -63,8 +64,9 @@ def table_11() -> pd.DataFrame:
 def family_counts(names: tuple[str, ...] = ("large", *LARGE)) -> pd.DataFrame:
     """The ViT-B family beside the largest ViT-S size.
 
-    Columns: configuration, backbone, tokens, windows, params_m (all groups), params_printed, backbone_m, rest_m, gflops
-    (as printed: attention in, predictions of every decoder layer), gflops_printed, attention (share of attention products, %).
+    Columns: configuration, backbone, tokens, windows, params_m (all groups), params_printed, backbone_m,
+    rest_m, gflops (as printed: attention in, predictions of every decoder layer), gflops_printed, attention
+    (share of attention products, %).
     """
     rows = []
     for name in names:
@@ -96,7 +98,9 @@ def family_counts(names: tuple[str, ...] = ("large", *LARGE)) -> pd.DataFrame:
 
 
 def width_swap() -> pd.DataFrame:
-    """Each backbone at each other's knobs: what doubling the width costs. Columns: knobs_of, backbone, params_m, gflops (deployed)."""
+    """Each backbone at each other's knobs: what doubling the width costs. Columns: knobs_of, backbone,
+    params_m, gflops (deployed).
+    """
     rows = []
     for name in ("large", "xlarge"):
         arch = PRESETS[name].arch

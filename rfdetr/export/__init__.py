@@ -1,8 +1,8 @@
 """Deployable files of sub-networks: `export_onnx(model, arch, path)` and what it is made of.
 
-`onnx` writes and checks a file, `graph` is the deployed computation, `rewrite` shortens its graph, `variants` makes many
-sub-networks' files from few traces, `artifact` is a written file with its identity. Nothing here measures
-(`rfdetr.benchmark`).
+`onnx` writes and checks a file, `graph` is the deployed computation, `rewrite` shortens its graph, `variants`
+makes many sub-networks' files from few traces, `artifact` is a written file with its identity. Nothing here
+measures (`rfdetr.benchmark`).
 """
 
 from importlib import import_module

@@ -26,11 +26,12 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Artifact:
-    """An ONNX file (`format` "onnx"), a TensorRT engine ("engine") or a network in memory ("torch", path None).
+    """An ONNX file (`format` "onnx"), a TensorRT engine ("engine") or a network in memory ("torch", path
+    None).
 
     `sha256` names the file's content; latency and accuracy may be joined only if it is the same
-    (`rfdetr.benchmark.records.join`). `metadata` holds texts: arch, class_names (JSON), preset, source_sha256, opset,
-    precision, versions (JSON) and more; a file of another maker may have none of them.
+    (`rfdetr.benchmark.records.join`). `metadata` holds texts: arch, class_names (JSON), preset,
+    source_sha256, opset, precision, versions (JSON) and more; a file of another maker may have none of them.
     """
 
     path: Path | None

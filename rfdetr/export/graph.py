@@ -34,10 +34,11 @@ def _should_fold(node: Any) -> bool | None:
 
 
 class DeployedGraph(nn.Module):
-    """A sub-network as it is deployed: images -> logits, boxes and masks of each depth in `depths`, flattened.
+    """A sub-network as it is deployed: images -> logits, boxes and masks of each depth in `depths`,
+    flattened.
 
-    The same calls as `RFDETR.decode`, but the heads run on one layer at a time, so that a graph with several depths
-    can be cut to one of them and is then what that depth alone would give.
+    The same calls as `RFDETR.decode`, but the heads run on one layer at a time, so that a graph with several
+    depths can be cut to one of them and is then what that depth alone would give.
     """
 
     def __init__(self, subnet: SubNet, depths: Sequence[int]) -> None:
@@ -108,8 +109,9 @@ def trace(
 ) -> "onnx.ModelProto":
     """Trace a sub-network into a graph with the outputs of every depth, named `logits_<depth>` and so on.
 
-    Constants are folded (weights are stored as the operators read them) and everything that points to source files is
-    removed. The exporter's own optimiser takes longer than the tracing; runtimes do its work when they load.
+    Constants are folded (weights are stored as the operators read them) and everything that points to source
+    files is removed. The exporter's own optimiser takes longer than the tracing; runtimes do its work when
+    they load.
     """
     import onnx_ir as ir
     from onnx_ir.passes import common
@@ -181,8 +183,9 @@ def _scope(node: Any) -> str:
 def cut(model: "onnx.ModelProto", depth: int) -> "onnx.ModelProto":
     """The graph of one depth only: its outputs lose their suffix, whatever they do not need is dropped.
 
-    Nodes and tensors get names from the module that they come from, so that they can be read and do not depend on
-    how the graph was obtained: cutting a graph of many depths and tracing one depth give the same bytes.
+    Nodes and tensors get names from the module that they come from, so that they can be read and do not
+    depend on how the graph was obtained: cutting a graph of many depths and tracing one depth give the same
+    bytes.
     """
     import onnx
 
@@ -249,7 +252,9 @@ def _merged(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 
 def in_order_of_use(graph: Any, names: list[str]) -> list[Any]:
-    """The nodes that the tensors `names` need, each after its inputs; the order depends on the graph alone."""
+    """The nodes that the tensors `names` need, each after its inputs; the order depends on the graph
+    alone.
+    """
     producer = {name: node for node in graph.node for name in node.output if name}
     ordered: list[Any] = []
     seen: set[int] = set()

@@ -1,9 +1,9 @@
 """Export of sub-networks to ONNX with PyTorch's modern exporter.
 
-One artifact holds one sub-network at one resolution: patch kernel and positions already resized, unused layers and
-query groups gone, preprocessing outside (`rfdetr.data.transforms.preprocess`). Input `images` [B, 3, R, R] float32,
-normalised; outputs `logits` [B, Q, K], `boxes` [B, Q, 4] (cxcywh, 0..1) and, for segmentation, `masks`
-[B, Q, R/4, R/4] (logits). The model in memory is never changed.
+One artifact holds one sub-network at one resolution: patch kernel and positions already resized, unused
+layers and query groups gone, preprocessing outside (`rfdetr.data.transforms.preprocess`). Input `images` [B,
+3, R, R] float32, normalised; outputs `logits` [B, Q, K], `boxes` [B, Q, 4] (cxcywh, 0..1) and, for
+segmentation, `masks` [B, Q, R/4, R/4] (logits). The model in memory is never changed.
 """
 
 import copy
@@ -90,9 +90,10 @@ def export_many(
 ) -> dict[Arch, Artifact]:
     """Export many sub-networks of one supernet, batch 1, each the same file that `export_onnx` writes.
 
-    Sub-networks that differ only in decoder layers are cut out of one trace, those that differ only in queries are
-    read off two traces; so a grid costs about one or two traces per (resolution, patch size, windows). Files already in
-    `folder`, named by architecture and content of the source, are used again. `progress(done, total)` is called after each.
+    Sub-networks that differ only in decoder layers are cut out of one trace, those that differ only in
+    queries are read off two traces; so a grid costs about one or two traces per (resolution, patch size,
+    windows). Files already in `folder`, named by architecture and content of the source, are used again.
+    `progress(done, total)` is called after each.
     """
     _check_options(opset, 1)
     wanted = sorted({model.resolve(a) for a in archs})
@@ -231,9 +232,9 @@ def compare_with_eager(
 ) -> float:
     """Largest absolute difference between the artifact in ONNX Runtime (CPU) and the eager sub-network.
 
-    Two tokens whose scores differ by rounding only may change ranks, which changes what they become; so up to four
-    random images are tried and the best counts: a wrong graph is wrong for all of them. Raises ExportError above
-    `tolerance`.
+    Two tokens whose scores differ by rounding only may change ranks, which changes what they become; so up to
+    four random images are tried and the best counts: a wrong graph is wrong for all of them. Raises
+    ExportError above `tolerance`.
     """
     session = cpu_session(artifact.file)
     random = np.random.default_rng(seed)

@@ -1,8 +1,9 @@
 """Rewrites of a traced graph: the same function with fewer operators, in forms that runtimes fuse.
 
-Every rewrite looks for a pattern and leaves the graph alone where it does not find it, so a network that is traced in
-another way is exported correctly, only with more nodes. Rounding may change in the last bits; `export` compares the
-file with the network. All work on the protobuf graph as it comes from the exporter, with shapes in `value_info`.
+Every rewrite looks for a pattern and leaves the graph alone where it does not find it, so a network that is
+traced in another way is exported correctly, only with more nodes. Rounding may change in the last bits;
+`export` compares the file with the network. All work on the protobuf graph as it comes from the exporter,
+with shapes in `value_info`.
 """
 
 from collections import defaultdict
@@ -60,7 +61,9 @@ class Editor:
         return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), None)
 
     def constant(self, value: np.ndarray) -> str:
-        """A new constant; returns its name. Never shared, so that graphs of other sizes have the same ones."""
+        """A new constant; returns its name. Never shared, so that graphs of other sizes have the same
+        ones.
+        """
         from onnx import numpy_helper
 
         name = self._name("constant")
@@ -118,7 +121,9 @@ def fuse_gelu(editor: Editor) -> None:
 
 
 def _linear(editor: Editor, name: str) -> tuple[Any, Any, str, str] | None:
-    """(MatMul, Add, weight, bias) of a tensor made by a product with a constant matrix and a constant bias."""
+    """(MatMul, Add, weight, bias) of a tensor made by a product with a constant matrix and a constant
+    bias.
+    """
     added = editor.made_by(name, "Add")
     if added is None or not editor.only_use(name):
         return None
@@ -135,8 +140,8 @@ def _linear(editor: Editor, name: str) -> tuple[Any, Any, str, str] | None:
 def split_products(editor: Editor) -> None:
     """One product whose result is cut into parts (queries, keys, values) becomes one product per part.
 
-    The parts need no copy then. Two patterns: product, Split of the last axis; and product, Reshape to [..., P, H, D],
-    Transpose that brings P to the front, Slice and Squeeze of each part.
+    The parts need no copy then. Two patterns: product, Split of the last axis; and product, Reshape to [...,
+    P, H, D], Transpose that brings P to the front, Slice and Squeeze of each part.
     """
     gone: list[Any] = []
     for node in list(editor.graph.node):
@@ -229,7 +234,9 @@ def _describe(editor: Editor, name: str) -> None:
 
 
 def transpose_keys(editor: Editor) -> None:
-    """[B, H, N, D] by Reshape, Transpose and Reshape to [B, H, D, N] is one Transpose, which runtimes fuse."""
+    """[B, H, N, D] by Reshape, Transpose and Reshape to [B, H, D, N] is one Transpose, which runtimes
+    fuse.
+    """
     gone: list[Any] = []
     for last in list(editor.graph.node):
         if last.op_type != "Reshape":
@@ -248,7 +255,9 @@ def transpose_keys(editor: Editor) -> None:
 
 
 def fold_scales(editor: Editor) -> None:
-    """(s q) (t k)^T with scalars s, t becomes q' k^T, where the product that makes q' has s t in its weights."""
+    """(s q) (t k)^T with scalars s, t becomes q' k^T, where the product that makes q' has s t in its
+    weights.
+    """
     gone: list[Any] = []
     for node in list(editor.graph.node):
         if node.op_type != "MatMul":
@@ -291,8 +300,8 @@ def _scaled(editor: Editor, name: str) -> tuple[Any, str, float] | None:
 def flatten_tokens(editor: Editor) -> None:
     """Operators that treat every token alike work on [B * N, C] instead of [B, N, C].
 
-    A product with a matrix then is a plain one, without the reshapes that runtimes put around it. Only groups of connected
-    operators with a product among them are changed.
+    A product with a matrix then is a plain one, without the reshapes that runtimes put around it. Only groups
+    of connected operators with a product among them are changed.
     """
     members = {id(n): n for n in editor.graph.node if _treats_tokens_alike(editor, n)}
     groups = _groups(editor, members)

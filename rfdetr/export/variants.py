@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 def between(
     low: "onnx.ModelProto", high: "onnx.ModelProto", queries: tuple[int, int], wanted: int
 ) -> "onnx.ModelProto | None":
-    """The graph for `wanted` queries from the graphs for fewer and for more, or None if they do not determine it.
+    """The graph for `wanted` queries from the graphs for fewer and for more, or None if they do not determine
+    it.
 
-    Query dropping keeps the first ranks (Appendix B), so two graphs that differ in queries only have the same nodes,
-    and their constants differ in two ways: whole numbers (sizes) that are linear in the number of queries, and tables
-    with one row per query, of which the smaller holds the first rows. Tracing costs seconds, this milliseconds.
+    Query dropping keeps the first ranks (Appendix B), so two graphs that differ in queries only have the same
+    nodes, and their constants differ in two ways: whole numbers (sizes) that are linear in the number of
+    queries, and tables with one row per query, of which the smaller holds the first rows. Tracing costs
+    seconds, this milliseconds.
     """
     import onnx
     from onnx import numpy_helper

@@ -1,8 +1,9 @@
 """Windowed DINOv2 vision transformer whose patch size, resolution and windows are chosen at each call.
 
-Source: Section 3, Appendix A and Appendix L of the paper. Block indexes count from 0; feature indexes are stage
-numbers, "after block i", and count from 1. A block is global exactly when its 0-based index is in the list of
-feature indexes (so [3, 6, 9, 12] makes blocks 3, 6 and 9 global); every other block attends inside windows.
+Source: Section 3, Appendix A and Appendix L of the paper. Block indexes count from 0; feature indexes are
+stage numbers, "after block i", and count from 1. A block is global exactly when its 0-based index is in the
+list of feature indexes (so [3, 6, 9, 12] makes blocks 3, 6 and 9 global); every other block attends inside
+windows.
 """
 
 import torch
@@ -45,7 +46,8 @@ class Block(nn.Module):
         self.scale2 = nn.Parameter(torch.full((dim,), layer_scale))
 
     def forward(self, x: Tensor, merge: int = 1) -> Tensor:
-        """[S, T, C] -> [S, T, C]. `merge` sequences attend together: 1 for windowed, windows^2 for global blocks.
+        """[S, T, C] -> [S, T, C]. `merge` sequences attend together: 1 for windowed, windows^2 for global
+        blocks.
 
         Only the attention sees the merged sequence; norms, MLP and residual act on single tokens.
         """
@@ -58,7 +60,8 @@ class Block(nn.Module):
 class Backbone(nn.Module):
     """ViT with one stored patch kernel and one stored position grid that serve every sub-network.
 
-    embed_dim, depth, heads, mlp_ratio: of the transformer. feature_layers: 1-based stages whose output is returned.
+    embed_dim, depth, heads, mlp_ratio: of the transformer. feature_layers: 1-based stages whose output is
+    returned.
     base_patch: side of the stored kernel in px. position_grid: side of the stored position grid in tokens.
     """
 
@@ -98,7 +101,9 @@ class Backbone(nn.Module):
         return block in self.feature_layers
 
     def embed(self, images: Tensor, arch: Arch) -> Tensor:
-        """[B, 3, R, R] -> [B * windows^2, 1 + (n/windows)^2, C]: every window starts with its own class token."""
+        """[B, 3, R, R] -> [B * windows^2, 1 + (n/windows)^2, C]: every window starts with its own class
+        token.
+        """
         kernel = resize_kernel(self.patch_kernel, arch.patch_size)
         positions = resize_positions(self.positions, arch.grid)
         patches = F.conv2d(images, kernel, self.patch_bias, stride=arch.patch_size).permute(0, 2, 3, 1)

@@ -25,18 +25,22 @@ SAVED = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-"""What a folder of weights may hold (the Transformers package's `save_pretrained`), in order of preference."""
+"""What a folder of weights may hold (the Transformers package's `save_pretrained`), in order of
+preference.
+"""
 
 _UNSAFE = re.compile(r"GLOBAL|unrecognized|not an allowed|blocked|disallowed|[Uu]nsupported (class|operand)")
 
 
 def read_tensors(source: Any) -> tuple[dict[str, Tensor], str, list[str]]:
-    """The weights of a checkpoint: name -> tensor on the CPU, a description of the source, entries that are no weights.
+    """The weights of a checkpoint: name -> tensor on the CPU, a description of the source, entries that are
+    no weights.
 
-    source: path of a `.pth`/`.pt` file (a state dict, or a dict whose "model" or "state_dict" entry is one), of a
-    `.safetensors` file, of a folder that `save_pretrained` wrote or of its index of shards; or such a dict itself.
-    Pickled files are read with `weights_only`: nothing in them is executed.
-    Raises UserError for a missing, truncated, changed, foreign or unsafe file, and when there are no tensors in it.
+    source: path of a `.pth`/`.pt` file (a state dict, or a dict whose "model" or "state_dict" entry is one),
+    of a `.safetensors` file, of a folder that `save_pretrained` wrote or of its index of shards; or such a
+    dict itself. Pickled files are read with `weights_only`: nothing in them is executed.
+    Raises UserError for a missing, truncated, changed, foreign or unsafe file, and when there are no tensors
+    in it.
     """
     if isinstance(source, Mapping):
         return _weights(source, "state dict"), "state dict", _other_entries(source)
@@ -107,7 +111,8 @@ def _read(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if not zipfile.is_zipfile(path) and head[:1] != b"\x80":
             raise UserError(_damaged(path, "neither a PyTorch nor a safetensors file")) from error
-        # Torch's message also advises to load without the check; only the line that names the object is passed on.
+        # Torch's message also advises to load without the check; only the line that names the object is
+        # passed on.
         unsafe = [line for line in str(error).splitlines() if _UNSAFE.search(line)]
         if unsafe:
             raise UserError(
@@ -120,7 +125,9 @@ def _read(path: Path) -> Any:
 
 
 def _check_records(path: Path) -> None:
-    """Compare the records of a zip archive with their checksums: torch does not, and would load changed weights in silence."""
+    """Compare the records of a zip archive with their checksums: torch does not, and would load changed
+    weights in silence.
+    """
     try:
         if not zipfile.is_zipfile(path):
             return

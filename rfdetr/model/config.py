@@ -16,7 +16,8 @@ class ModelConfig:
 
     num_classes       K, class logits (91 for COCO checkpoints, where the COCO id is the class index)
     embed_dim, depth, heads, mlp_ratio, feature_layers
-                      of the ViT; feature_layers are 1-based stages, and block i (0-based) is global if i is among them
+                      of the ViT; feature_layers are 1-based stages, and block i (0-based) is global if i is
+                      among them
     base_patch        side of the stored patch kernel, px
     position_grid     side of the stored position grid, tokens
     hidden_dim        width of projector and decoder
@@ -98,7 +99,9 @@ class ModelConfig:
                 )
 
     def cut_to(self, arch: Arch) -> "ModelConfig":
-        """Sizes of the network that holds exactly one sub-network: its kernel, grid, depth and ranks, one query group."""
+        """Sizes of the network that holds exactly one sub-network: its kernel, grid, depth and ranks, one
+        query group.
+        """
         return self.replace(
             base_patch=arch.patch_size,
             position_grid=arch.grid,
@@ -149,9 +152,11 @@ BACKBONES: dict[str, dict[str, Any]] = {
 
 
 def preset_config(name: str, num_classes: int | None = None, **overrides: Any) -> ModelConfig:
-    """Sizes of a published configuration: a fixed-size network whose kernel and grid are exactly those of its `Arch`.
+    """Sizes of a published configuration: a fixed-size network whose kernel and grid are exactly those of its
+    `Arch`.
 
-    name: a key of `PRESETS`. overrides: any field of `ModelConfig`. Raises UserError for an unknown name or field.
+    name: a key of `PRESETS`. overrides: any field of `ModelConfig`. Raises UserError for an unknown name or
+    field.
     """
     if name not in PRESETS:
         raise UserError(f"there is no configuration {name!r}; choose one of {', '.join(PRESETS)}")

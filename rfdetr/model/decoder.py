@@ -1,7 +1,7 @@
 """Transformer decoder whose reference boxes are the same for all layers.
 
-Source: Figure 2 and Section 3 ("decoder layers" knob). Because references never change and the heads are shared,
-layer d's output is exactly what a decoder cut to d layers would output.
+Source: Figure 2 and Section 3 ("decoder layers" knob). Because references never change and the heads are
+shared, layer d's output is exactly what a decoder cut to d layers would output.
 """
 
 import math
@@ -36,7 +36,9 @@ class MLP(nn.Module):
 
 
 def decode_boxes(deltas: Tensor, anchors: Tensor) -> Tensor:
-    """Boxes from deltas relative to anchors, both [..., 4] cxcywh: centre = d_xy * a_wh + a_xy, size = exp(d_wh) * a_wh."""
+    """Boxes from deltas relative to anchors, both [..., 4] cxcywh: centre = d_xy * a_wh + a_xy, size =
+    exp(d_wh) * a_wh.
+    """
     centre = deltas[..., :2] * anchors[..., 2:] + anchors[..., :2]
     return torch.cat([centre, deltas[..., 2:].exp() * anchors[..., 2:]], dim=-1)
 

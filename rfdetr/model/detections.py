@@ -83,8 +83,9 @@ class Detections:
     def to_coco(self, image_id: int, categories: "CategoryMap | None" = None) -> list[dict[str, Any]]:
         """As entries of a COCO results file: bbox is left, top, width, height in px; masks are RLE.
 
-        categories: class index to category id. Default: COCO's own ids when the network has COCO's names (the 91 of the
-        published checkpoints or the 80 in use), else ids 1..K in the order of the class indexes. Detections of an index that stands for no category are left out.
+        categories: class index to category id. Default: COCO's own ids when the network has COCO's names (the
+        91 of the published checkpoints or the 80 in use), else ids 1..K in the order of the class indexes.
+        Detections of an index that stands for no category are left out.
         """
         from rfdetr.data.categories import UNUSED
 

@@ -1,7 +1,7 @@
 """RF-DETR as a supernet: one set of weights, every sub-network chosen at the call.
 
-Source: Figure 2 and Section 3 of the paper. `model(images, arch)` runs one sub-network; `model.subnet(arch)` copies
-it out as a plain module. Nothing is remembered between calls.
+Source: Figure 2 and Section 3 of the paper. `model(images, arch)` runs one sub-network; `model.subnet(arch)`
+copies it out as a plain module. Nothing is remembered between calls.
 """
 
 import math
@@ -84,7 +84,9 @@ class RFDETR(nn.Module):
             nn.init.constant_(head.bias, bias)
 
     def resolve(self, arch: Arch | None) -> Arch:
-        """The architecture of a call: `arch`, or the default one. Raises ArchError if there is none or it does not fit."""
+        """The architecture of a call: `arch`, or the default one. Raises ArchError if there is none or it
+        does not fit.
+        """
         arch = arch or self.config.default_arch
         if arch is None:
             raise ArchError("this network has no default architecture; pass one: model(images, Arch(...))")
@@ -119,8 +121,10 @@ class RFDETR(nn.Module):
         """Query selection, decoder and heads on an encoded batch.
 
         memory [B, n, n, hidden] from `encode`; resolution in px (for the size of the masks); depth 0..max;
-        queries per group. `every_layer` False: only the last layer is predicted (what a deployed network does).
-        selected: result of `self.selection(memory, more_queries, 1)`, of which the first ranks are used (evaluation only).
+        queries per group. `every_layer` False: only the last layer is predicted (what a deployed network
+        does).
+        selected: result of `self.selection(memory, more_queries, 1)`, of which the first ranks are used
+        (evaluation only).
         """
         groups = self.config.groups if self.training else 1
         if selected is None:
@@ -169,7 +173,8 @@ class RFDETR(nn.Module):
         return self.decode(memory, arch.resolution, arch.decoder_layers, arch.queries, every_layer)
 
     def subnet(self, arch: Arch | None = None) -> "SubNet":
-        """One sub-network as a plain module with copied weights: resized kernel and positions, cut decoder, kept ranks.
+        """One sub-network as a plain module with copied weights: resized kernel and positions, cut decoder,
+        kept ranks.
 
         `model.subnet(arch)(images)` equals `model(images, arch)`; this network is not touched.
         """
@@ -185,7 +190,9 @@ class RFDETR(nn.Module):
 
 
 class SubNet(nn.Module):
-    """One sub-network cut out of a supernet, for export, counting and timing. `sub(images)` takes no architecture."""
+    """One sub-network cut out of a supernet, for export, counting and timing. `sub(images)` takes no
+    architecture.
+    """
 
     def __init__(self, supernet: RFDETR, arch: Arch) -> None:
         super().__init__()

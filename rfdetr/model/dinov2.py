@@ -1,7 +1,7 @@
 """Public DINOv2 weights as the start of a supernet's backbone.
 
-Source: Section 3 and Appendix L of the paper; the public ViT-S and ViT-B (patch 14, positions of 518 px). The kernel is
-resized with the pseudo-inverse, the position grid bicubically, to whatever the network stores.
+Source: Section 3 and Appendix L of the paper; the public ViT-S and ViT-B (patch 14, positions of 518 px). The
+kernel is resized with the pseudo-inverse, the position grid bicubically, to whatever the network stores.
 """
 
 import os
@@ -35,11 +35,13 @@ def load_dinov2(
     """Copy DINOv2's weights into the backbone of `model`, in place; everything else is left as it is.
 
     source: path of a `.pth` or `.safetensors` file or a state dict, in the layout of the original repository
-    (`blocks.0.attn.qkv.weight`) or of Transformers (`encoder.layer.0.attention...`, as saved or as in memory); None
-    downloads the public file for the network's width. checksum: "md5:..." or "sha256:..." of a given file.
+    (`blocks.0.attn.qkv.weight`) or of Transformers (`encoder.layer.0.attention...`, as saved or as in
+    memory); None downloads the public file for the network's width. checksum: "md5:..." or "sha256:..." of a
+    given file.
 
-    Returns what became of every tensor of the file, and which parts of the network stayed at their initial values.
-    Raises UserError when the widths or depths differ or a tensor has no explanation; `model` is then unchanged.
+    Returns what became of every tensor of the file, and which parts of the network stayed at their initial
+    values. Raises UserError when the widths or depths differ or a tensor has no explanation; `model` is then
+    unchanged.
     """
     config = model.config
     if source is None:
@@ -110,7 +112,9 @@ def _fit(ours: str, value: Tensor, config: ModelConfig) -> tuple[Tensor, str]:
 
 
 def _layout(state: Mapping[str, Tensor]) -> str:
-    """Which names a state dict has; the Transformers package saves other ones than its classes have in memory."""
+    """Which names a state dict has; the Transformers package saves other ones than its classes have in
+    memory.
+    """
     if "pos_embed" in state:
         return "original"
     return "Transformers in memory" if any(".q_proj." in key for key in state) else "Transformers"

@@ -35,8 +35,8 @@ def cache_folder() -> Path:
 def fetch(section: str, name: str) -> Path:
     """Path of a public file in the cache, downloaded first if it is not there or differs from its checksum.
 
-    An interrupted download is continued. Raises UserError for an unknown name, when the network fails, and when the
-    content does not have the listed checksum.
+    An interrupted download is continued. Raises UserError for an unknown name, when the network fails, and
+    when the content does not have the listed checksum.
     """
     import pooch
     from filelock import FileLock

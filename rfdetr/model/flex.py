@@ -1,8 +1,8 @@
 """Resampling of shared weights: patch kernels of any size, position grids of any side, window partition.
 
 Source: Section 3 of the paper; FlexiViT (Beyer et al. 2023) for the pseudo-inverse resize of patch kernels.
-All resizing is written as small matrices that are cached, so changing the architecture between two calls costs
-two small matrix products per weight.
+All resizing is written as small matrices that are cached, so changing the architecture between two calls
+costs two small matrix products per weight.
 """
 
 from functools import lru_cache
@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-# Cached matrices are shared by all later calls, so they must not become inference tensors, which no training can use.
+# Cached matrices are shared by all later calls, so they must not become inference tensors, which no training
+# can use.
 @lru_cache(maxsize=512)
 @torch.inference_mode(False)
 def resize_matrix(
@@ -22,7 +23,8 @@ def resize_matrix(
 
     A resize of a square image x is M x M^T. Equal sizes give the identity.
     """
-    # One impulse per channel, resized along the width (torch's vertical antialiased pass is wrong at width 1).
+    # One impulse per channel, resized along the width (torch's vertical antialiased pass is wrong at width
+    # 1).
     impulses = torch.eye(source, dtype=torch.float64, device="cpu").reshape(1, source, 1, source)
     rows = F.interpolate(impulses, size=(1, target), mode="bicubic", antialias=True, align_corners=False)
     return rows[0, :, 0].T.contiguous().to(device=device, dtype=dtype)
@@ -40,9 +42,10 @@ def kernel_matrix(
 def resize_kernel(kernel: Tensor, patch_size: int) -> Tensor:
     """Patch-embedding kernel for another patch size: [out, in, p, p] -> [out, in, patch_size, patch_size].
 
-    With B the linear map that resizes a patch, the new kernel is pinv(B)^T w: the embedding of an enlarged patch is
-    exactly the embedding of the patch; when shrinking it is the least-squares solution. B is separable, so the
-    pseudo-inverse is applied to rows and columns. Always call it on the stored base kernel; resizes must not be chained.
+    With B the linear map that resizes a patch, the new kernel is pinv(B)^T w: the embedding of an enlarged
+    patch is exactly the embedding of the patch; when shrinking it is the least-squares solution. B is
+    separable, so the pseudo-inverse is applied to rows and columns. Always call it on the stored base kernel;
+    resizes must not be chained.
     """
     source = kernel.shape[-1]
     if source == patch_size:

@@ -14,10 +14,11 @@ from rfdetr.errors import UserError
 def read_image(source: Any) -> np.ndarray:
     """One picture as uint8 [H, W, 3] RGB.
 
-    source: a path, a Pillow image, an array [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA, or a torch tensor with
-    the channels first, [1, H, W], [3, H, W] or [4, H, W]. Values: uint8 0..255, uint16 0..65535, or floating point 0..1;
-    they are rounded to 8 bits. The EXIF orientation is applied, grey becomes RGB, transparency is dropped.
-    Raises UserError naming the picture when it is missing, unreadable or of another kind.
+    source: a path, a Pillow image, an array [H, W], [H, W, 1], [H, W, 3] RGB or [H, W, 4] RGBA, or a torch
+    tensor with the channels first, [1, H, W], [3, H, W] or [4, H, W]. Values: uint8 0..255, uint16 0..65535,
+    or floating point 0..1; they are rounded to 8 bits. The EXIF orientation is applied, grey becomes RGB,
+    transparency is dropped. Raises UserError naming the picture when it is missing, unreadable or of another
+    kind.
     """
     if isinstance(source, str | os.PathLike):
         return _from_path(Path(source))
@@ -34,7 +35,9 @@ def read_image(source: Any) -> np.ndarray:
 
 
 def iterate_images(sources: Any) -> Iterator[Any]:
-    """The single pictures in one picture, an array [B, H, W, 3], a tensor [B, 3, H, W], or any iterable of pictures."""
+    """The single pictures in one picture, an array [B, H, W, 3], a tensor [B, 3, H, W], or any iterable of
+    pictures.
+    """
     if isinstance(sources, np.ndarray | torch.Tensor):
         yield from sources if sources.ndim == 4 else [sources]
     elif (

@@ -1,9 +1,10 @@
-"""Linear layers whose float32 products on a processor go to oneDNN instead of the BLAS that torch is built with.
+"""Linear layers whose float32 products on a processor go to oneDNN instead of the BLAS that torch is built
+with.
 
-Torch sends float32 products to MKL, which on two Zen 5 cores reaches 215 GFLOP/s at the shapes of nano; oneDNN, which
-torch already uses for convolutions, reaches 410 (`benchmarks/bench_products.py`). Everywhere else (other types and
-devices, autocast, tracing, export, compilation, operator counting) a layer is `torch.nn.functional.linear` and nothing
-more.
+Torch sends float32 products to MKL, which on two Zen 5 cores reaches 215 GFLOP/s at the shapes of nano;
+oneDNN, which torch already uses for convolutions, reaches 410 (`benchmarks/bench_products.py`). Everywhere
+else (other types and devices, autocast, tracing, export, compilation, operator counting) a layer is
+`torch.nn.functional.linear` and nothing more.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,9 @@ _ACTIVATIONS = {"none": None, "relu": F.relu, "gelu": F.gelu}
 
 
 def takes_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether `linear(x, weight)` goes to oneDNN: plain eager float32 on a processor with AVX-512, and large enough."""
+    """Whether `linear(x, weight)` goes to oneDNN: plain eager float32 on a processor with AVX-512, and large
+    enough.
+    """
     # Whoever looks at the operators of a pass (export, compilation, a counter) must find the ordinary ones.
     observed = (
         torch.compiler.is_compiling()
@@ -64,7 +67,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: st
 
 
 class Linear(nn.Linear):
-    """`torch.nn.Linear` with an activation that is fused where the processor can; parameters and names are the same."""
+    """`torch.nn.Linear` with an activation that is fused where the processor can; parameters and names are
+    the same.
+    """
 
     def forward(self, x: Tensor, activation: str = "none") -> Tensor:
         """x [..., in] -> [..., out]; activation as in `linear`."""
@@ -77,7 +82,9 @@ def scaled(layer: nn.Linear, scale: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def feed_forward(x: Tensor, fc1: Linear, fc2: Linear, activation: str, scale: Tensor | None = None) -> Tensor:
-    """`scale * fc2(activation(fc1(x)))`: [..., in] -> [..., out]; activation "relu" or "gelu", scale [out] or None."""
+    """`scale * fc2(activation(fc1(x)))`: [..., in] -> [..., out]; activation "relu" or "gelu", scale [out] or
+    None.
+    """
     if torch.is_grad_enabled() and takes_onednn(x, fc1.weight):
         last = (fc2.weight, fc2.bias) if scale is None else scaled(fc2, scale)
         return _FeedForward.apply(x, fc1.weight, fc1.bias, *last, activation == "relu")
@@ -92,7 +99,9 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "
 
 
 def _dense(matrix: Tensor) -> Tensor:
-    """The matrix, copied unless its rows or columns lie side by side: oneDNN has no fast product for other layouts."""
+    """The matrix, copied unless its rows or columns lie side by side: oneDNN has no fast product for other
+    layouts.
+    """
     return matrix if matrix.is_contiguous() or matrix.t().is_contiguous() else matrix.contiguous()
 
 
@@ -116,7 +125,9 @@ class _Product(torch.autograd.Function):
 
 
 class _FeedForward(torch.autograd.Function):
-    """Two products with ReLU or GELU between them. Nothing else sees the hidden gradient, so it is changed in place."""
+    """Two products with ReLU or GELU between them. Nothing else sees the hidden gradient, so it is changed in
+    place.
+    """
 
     @staticmethod
     def forward(
@@ -146,7 +157,9 @@ class _FeedForward(torch.autograd.Function):
 def _gradients(
     gradient: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients by x [..., in], weight [out, in] and bias, as far as needed, from that of the result [rows, out]."""
+    """Gradients by x [..., in], weight [out, in] and bias, as far as needed, from that of the result [rows,
+    out].
+    """
     return (
         _product(gradient, weight.t(), None).unflatten(0, x.shape[:-1]) if needs[0] else None,
         _weight_gradient(gradient, x.flatten(0, -2)) if needs[1] else None,

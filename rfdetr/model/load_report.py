@@ -24,13 +24,17 @@ class Entry:
 
 @dataclass
 class LoadReport:
-    """Every tensor of a file and of a network, and what was done with it. `str(report)` is a short summary."""
+    """Every tensor of a file and of a network, and what was done with it. `str(report)` is a short
+    summary.
+    """
 
     source: str
     layout: str
     entries: list[Entry] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """Differences from the named configuration that were taken from the file; entries of it that are no weights."""
+    """Differences from the named configuration that were taken from the file; entries of it that are no
+    weights.
+    """
 
     def add(self, action: str, keys: Iterable[str], target: str = "", reason: str = "") -> None:
         """Add one entry per key."""
@@ -42,7 +46,9 @@ class LoadReport:
             self.notes.append(f"entries beside the weights, not used: {names}")
 
     def new_layers(self, change: "LoadReport") -> None:
-        """Take over that tensors loaded from the file were then replaced by new ones (`change.initialised`)."""
+        """Take over that tensors loaded from the file were then replaced by new ones
+        (`change.initialised`).
+        """
         replaced = {entry.target: entry for entry in change.initialised}
         why = {entry.key: entry.reason for entry in change.dropped}
         self.entries = [

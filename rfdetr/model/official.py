@@ -1,7 +1,8 @@
 """Published checkpoints become networks here: `load_official`.
 
-Source: the published configurations (Tables 7 and 8) and state dicts. A fixed-size checkpoint is a supernet at once: any
-other resolution, patch size, number of windows, fewer decoder layers and fewer queries work through `model(images, arch)`.
+Source: the published configurations (Tables 7 and 8) and state dicts. A fixed-size checkpoint is a supernet
+at once: any other resolution, patch size, number of windows, fewer decoder layers and fewer queries work
+through `model(images, arch)`.
 """
 
 import os
@@ -51,20 +52,23 @@ def load_official(
     """A network with published weights, in evaluation mode.
 
     name           a key of `PRESETS`: which configuration the weights are for
-    path_or_state_dict   path of a `.pth`, `.pt` or `.safetensors` file, of a folder that `save_pretrained` wrote (whole
-                   or in shards), or a state dict (or checkpoint dict), with the published names or those of the
-                   Transformers classes for this model; None downloads the public file by name
-    checksum       "md5:..." or "sha256:..." that a given file must have. The tensors of a `.pth` file are compared with the
-                   file's own checksums anyway; a `.safetensors` file has none
-    num_classes    K for fine-tuning: where the file has another number, the class layers are new (see `with_classes`)
+    path_or_state_dict   path of a `.pth`, `.pt` or `.safetensors` file, of a folder that `save_pretrained`
+                         wrote (whole
+                   or in shards), or a state dict (or checkpoint dict), with the published names or those of
+                   the Transformers classes for this model; None downloads the public file by name
+    checksum       "md5:..." or "sha256:..." that a given file must have. The tensors of a `.pth` file are
+                   compared with the file's own checksums anyway; a `.safetensors` file has none
+    num_classes    K for fine-tuning: where the file has another number, the class layers are new (see
+                   `with_classes`)
     class_names    names of the K classes; default: COCO's for K = 91
-    base_patch, position_grid   store kernel and positions at another size than the file has, for training a supernet
+    base_patch, position_grid   store kernel and positions at another size than the file has, for training a
+                                supernet
                    (position_grid 120 serves resolution 960 with patch size 8)
 
-    Number of classes, queries, query groups and the position grid are taken from the file, since fine-tuned and released
-    files differ from the named configuration there. `model.load_report` tells what became of every tensor.
-    Raises UserError for a file that is missing, damaged, unsafe, of another architecture, or has a tensor that has no
-    explanation. Float64 weights give a float64 network, all others a float32 one.
+    Number of classes, queries, query groups and the position grid are taken from the file, since fine-tuned
+    and released files differ from the named configuration there. `model.load_report` tells what became of
+    every tensor. Raises UserError for a file that is missing, damaged, unsafe, of another architecture, or
+    has a tensor that has no explanation. Float64 weights give a float64 network, all others a float32 one.
     """
     preset_config(name)
     if path_or_state_dict is None:
@@ -122,7 +126,9 @@ def _count(state: dict[str, Tensor], pattern: str) -> int:
 
 
 def _read_config(name: str, state: dict[str, Tensor], source: str, report: LoadReport) -> ModelConfig:
-    """Sizes of the network in the file; raises UserError where they cannot belong to the named configuration."""
+    """Sizes of the network in the file; raises UserError where they cannot belong to the named
+    configuration.
+    """
     preset = preset_config(name)
     kernel = _shape(state, _KERNEL, source)
     found: dict[str, Any] = {
@@ -178,7 +184,9 @@ def _check_keys(
     origin: dict[str, tuple[str, ...]],
     report: LoadReport,
 ) -> None:
-    """Every tensor of the file must be needed or be known to be unused, and every needed one be there and fit."""
+    """Every tensor of the file must be needed or be known to be unused, and every needed one be there and
+    fit.
+    """
     needed = {key for keys in published_names(config).values() for key in keys}
     missing = sorted(needed - set(state))
     if missing:

@@ -24,7 +24,8 @@ def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
 
 
 def select(logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The `count` best (query, class) pairs: scores, query indexes and class indexes, each [B, N], best first.
+    """The `count` best (query, class) pairs: scores, query indexes and class indexes, each [B, N], best
+    first.
 
     logits: [B, Q, K]. A query may appear with several classes; N is at most Q * K.
     """
@@ -33,10 +34,11 @@ def select(logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def finite(logits: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [..., Q, K] and boxes [..., Q, 4] in which queries with an output that is not finite find nothing.
+    """Logits [..., Q, K] and boxes [..., Q, 4] in which queries with an output that is not finite find
+    nothing.
 
-    Such a query gets score 0 and an empty box. An evaluator compares overlaps with thresholds, and a NaN that is "not below" a
-    threshold would count as a hit.
+    Such a query gets score 0 and an empty box. An evaluator compares overlaps with thresholds, and a NaN that
+    is "not below" a threshold would count as a hit.
     """
     broken = ~(logits.isfinite().all(-1) & boxes.isfinite().all(-1))[..., None]
     return logits.masked_fill(broken, -1e4), boxes.masked_fill(broken, 0.0)
@@ -52,8 +54,8 @@ def postprocess(
     sizes    (height, width) in px of each original image
     top_k    number of detections to keep; default: the number of queries
 
-    Returns one dict per image: scores [N] in 0..1, labels [N] class indexes, boxes [N, 4] left, top, right, bottom in
-    px of the original image (not clipped), masks [N, height, width] bool or None.
+    Returns one dict per image: scores [N] in 0..1, labels [N] class indexes, boxes [N, 4] left, top, right,
+    bottom in px of the original image (not clipped), masks [N, height, width] bool or None.
     """
     prediction = output.last if isinstance(output, Output) else output
     if len(sizes) != prediction.logits.shape[0]:

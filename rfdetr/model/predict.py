@@ -41,9 +41,9 @@ def predict(
     max_detections  per picture; default: the number of queries
     keep_images     keep every picture in its detections, for `Detections.plot`
 
-    Pictures are resized to the square that the architecture wants (`rfdetr.data.transforms`). The network runs on its own
-    device in evaluation mode; the mode of every module is restored. Raises UserError naming a picture that is missing or
-    unreadable, before that picture's batch runs.
+    Pictures are resized to the square that the architecture wants (`rfdetr.data.transforms`). The network
+    runs on its own device in evaluation mode; the mode of every module is restored. Raises UserError naming a
+    picture that is missing or unreadable, before that picture's batch runs.
     """
     from rfdetr.data.transforms import preprocess_batch
 

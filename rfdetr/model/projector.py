@@ -41,8 +41,8 @@ class ConvNorm(nn.Module):
 class Projector(nn.Module):
     """C2f block over the concatenated maps: [B, inputs, n, n] -> [B, outputs, n, n].
 
-    1x1 convolution to two halves; three bottlenecks of two 3x3 convolutions, each fed by the one before; all halves
-    concatenated and mixed by a 1x1 convolution; a closing channel LayerNorm.
+    1x1 convolution to two halves; three bottlenecks of two 3x3 convolutions, each fed by the one before; all
+    halves concatenated and mixed by a 1x1 convolution; a closing channel LayerNorm.
     """
 
     def __init__(self, inputs: int, outputs: int, bottlenecks: int = 3) -> None:

@@ -16,7 +16,9 @@ VALID_RANGE = (0.01, 0.99)  # a proposal with any coordinate outside is not used
 
 
 def grid_proposals(grid: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Proposals [n*n, 4] cxcywh of all tokens, zero where unusable, and the [n*n, 1] mask of usable tokens."""
+    """Proposals [n*n, 4] cxcywh of all tokens, zero where unusable, and the [n*n, 1] mask of usable
+    tokens.
+    """
     centre = (torch.arange(grid, dtype=dtype, device=device) + 0.5) / grid
     rows, columns = torch.meshgrid(centre, centre, indexing="ij")
     size = torch.full_like(rows, PROPOSAL_SIZE)
@@ -71,7 +73,9 @@ class GroupNorm(nn.Module):
 
 
 class QuerySelection(nn.Module):
-    """Scores all tokens, keeps the best Q per group, predicts their boxes and builds the decoder's queries."""
+    """Scores all tokens, keeps the best Q per group, predicts their boxes and builds the decoder's
+    queries.
+    """
 
     def __init__(self, dim: int, num_classes: int, queries: int, groups: int) -> None:
         super().__init__()
@@ -83,7 +87,8 @@ class QuerySelection(nn.Module):
         self.boxes = nn.ModuleList([GroupLinear(groups, dim, dim), GroupLinear(groups, dim, dim), last])
 
     def forward(self, memory: Tensor, queries: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Memory [B, n, n, C] -> features [B, G*Q, C], logits [B, G*Q, K], boxes [B, G*Q, 4] of the kept tokens.
+        """Memory [B, n, n, C] -> features [B, G*Q, C], logits [B, G*Q, K], boxes [B, G*Q, 4] of the kept
+        tokens.
 
         Q is at most `queries` (fewer when the grid has fewer tokens); ranks are in order of decreasing score.
         """

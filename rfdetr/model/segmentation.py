@@ -1,7 +1,7 @@
 """Mask head: pixel embeddings at a quarter of the input resolution, dotted with query embeddings.
 
-Source: Section 3 and Figure 2. Block d serves decoder layer d and is fed by block d-1, so cutting the decoder cuts
-the head too. The encoder's predictions use the resized map itself.
+Source: Section 3 and Figure 2. Block d serves decoder layer d and is fed by block d-1, so cutting the decoder
+cuts the head too. The encoder's predictions use the resized map itself.
 """
 
 import torch
@@ -13,7 +13,9 @@ from rfdetr.model.outputs import Prediction
 
 
 class MaskBlock(nn.Module):
-    """3x3 depth-wise convolution, channel LayerNorm, 1x1 linear, GELU, residual. [B, C, h, w] -> [B, C, h, w]."""
+    """3x3 depth-wise convolution, channel LayerNorm, 1x1 linear, GELU, residual. [B, C, h, w] -> [B, C, h,
+    w].
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -54,7 +56,9 @@ class MaskHead(nn.Module):
         return features if self.pixel is None else self.pixel(features)
 
     def add_masks(self, prediction: Prediction, features: Tensor, queries: Tensor) -> None:
-        """Attach masks to a prediction: features [B, C, h, w], queries [B, Q, C] as the decoder gives them."""
+        """Attach masks to a prediction: features [B, C, h, w], queries [B, Q, C] as the decoder gives
+        them.
+        """
         prediction.mask_features = features
         prediction.mask_queries = self.embed_queries(queries)
         # Masks are computed when asked for, maybe outside the caller's no_grad block.

@@ -19,10 +19,10 @@ def with_classes(
 ) -> tuple[RFDETR, LoadReport]:
     """A copy of `model` for other classes, and what became of every tensor.
 
-    The class layers (of the decoder and of every query group's selection) are new: Xavier weights, and a bias that gives
-    every class the focal prior of 0.01, so that the first losses are not dominated by easy negatives. All other tensors
-    are copied. class_names: names of the classes, num_classes of them, or None. `model` itself is left alone.
-    Raises UserError when the names do not fit.
+    The class layers (of the decoder and of every query group's selection) are new: Xavier weights, and a bias
+    that gives every class the focal prior of 0.01, so that the first losses are not dominated by easy
+    negatives. All other tensors are copied. class_names: names of the classes, num_classes of them, or None.
+    `model` itself is left alone. Raises UserError when the names do not fit.
     """
     if num_classes < 1:
         raise UserError(f"a detector needs at least one class, not {num_classes}")

@@ -39,7 +39,9 @@ def stage_bars(df: pd.DataFrame) -> Any:
 
 
 def differences(df: pd.DataFrame) -> Any:
-    """Counted minus printed GFLOPs in % under three conventions, one row per configuration. df: from `count_table`."""
+    """Counted minus printed GFLOPs in % under three conventions, one row per configuration. df: from
+    `count_table`.
+    """
     import matplotlib.pyplot as plt
 
     conventions = {

@@ -39,7 +39,9 @@ def conventions(df: pd.DataFrame) -> Any:
 
 
 def ablation(df: pd.DataFrame) -> Any:
-    """GFLOPs along the steps of Table 5: printed, and counted with and without attention. df: from `step_counts`."""
+    """GFLOPs along the steps of Table 5: printed, and counted with and without attention. df: from
+    `step_counts`.
+    """
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7.2, 3.8))
@@ -94,7 +96,9 @@ def learning_rates(df: pd.DataFrame) -> Any:
 
 
 def averaging(df: pd.DataFrame) -> Any:
-    """The averaging decay and what it leaves of the initial weights. df: from `experiments.recipe.averaging`."""
+    """The averaging decay and what it leaves of the initial weights. df: from
+    `experiments.recipe.averaging`.
+    """
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.0))

@@ -11,7 +11,9 @@ _FLOOR = 1e-16
 
 
 def error_by_size(df: pd.DataFrame, base: int) -> Any:
-    """Relative error of the embedding against the patch size, one line per method, on photographs and on noise."""
+    """Relative error of the embedding against the patch size, one line per method, on photographs and on
+    noise.
+    """
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.8), sharey=True)

@@ -12,7 +12,8 @@ _PERCENTILES = (("median_ms", "median", "o"), ("p90_ms", "90 %", "|"), ("p99_ms"
 
 
 def protocols(frame: "pd.DataFrame") -> "Figure":
-    """One line per setting from the fastest to the slowest pass, with median, 90th and 99th percentile (log axis).
+    """One line per setting from the fastest to the slowest pass, with median, 90th and 99th percentile (log
+    axis).
 
     frame: `latency_protocol.Timed.frame`.
     """

@@ -104,7 +104,8 @@ def suppression(table: "pd.DataFrame") -> "Figure":
 
 
 def costs(table: "pd.DataFrame", shared: str, alone: str, unit: str) -> "Figure":
-    """Stacked bars of a search's cost by stage, shared against one by one (`cost.grid_flops`, `cost.grid_seconds`).
+    """Stacked bars of a search's cost by stage, shared against one by one (`cost.grid_flops`,
+    `cost.grid_seconds`).
 
     shared, alone   columns of the table;   unit   of the axis
     """
@@ -125,7 +126,9 @@ def costs(table: "pd.DataFrame", shared: str, alone: str, unit: str) -> "Figure"
 
 
 def budgets(curves: "pd.DataFrame", target: float = 0.99, budget: float = 0.05) -> "Figure":
-    """Hypervolume against spent cost: median over seeds and the range, one line per sampler (`replay.budgeted_curves`)."""
+    """Hypervolume against spent cost: median over seeds and the range, one line per sampler
+    (`replay.budgeted_curves`).
+    """
     import matplotlib.pyplot as plt
     import numpy as np
 

@@ -18,7 +18,9 @@ _KNOBS = (
 
 
 def cost_by_knob(df: pd.DataFrame) -> Any:
-    """Distribution of GFLOPs (logarithmic) at each value of each knob; whiskers are the 5th and 95th percentile."""
+    """Distribution of GFLOPs (logarithmic) at each value of each knob; whiskers are the 5th and 95th
+    percentile.
+    """
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(3, 2, figsize=(7.2, 7.4), sharey=True)
@@ -54,13 +56,14 @@ def explorer(df: pd.DataFrame, published: Mapping[str, tuple[int, float]]) -> An
     df         from `experiments.search_space.costs`
     published  name -> (tokens, GFLOPs) of the configurations to mark
 
-    Colours are patch sizes; a click in the legend hides one. Menus choose resolution, windows, layers and queries.
+    Colours are patch sizes; a click in the legend hides one. Menus choose resolution, windows, layers and
+    queries.
     """
     import plotly.graph_objects as go
 
-    # A menu of plotly sets one attribute and cannot see the others. So each filter has an attribute of its own:
-    # windows and queries move a trace to axes whose range holds no points, the number of layers and the resolution blank
-    # x and y, and the legend keeps `visible`.
+    # A menu of plotly sets one attribute and cannot see the others. So each filter has an attribute of its
+    # own: windows and queries move a trace to axes whose range holds no points, the number of layers and the
+    # resolution blank x and y, and the legend keeps `visible`.
     depths = sorted(df.decoder_layers.unique())
     resolutions = sorted(df.nominal.unique())
     figure = go.Figure()

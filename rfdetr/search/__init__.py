@@ -1,1 +1,3 @@
-"""Search over sub-networks: exact grid with shared prefixes, budgeted search, Pareto fronts, latency prediction."""
+"""Search over sub-networks: exact grid with shared prefixes, budgeted search, Pareto fronts, latency
+prediction.
+"""

@@ -1,8 +1,10 @@
-"""Searching with a fraction of the exact grid's cost: AP and latency as objectives, the encoder triple as the unit paid for.
+"""Searching with a fraction of the exact grid's cost: AP and latency as objectives, the encoder triple as the
+unit paid for.
 
-A sampler proposes points of the five knobs. Evaluating one computes the encoder of its triple, after which the siblings
-(all depths and query counts) are nearly free: so a step pays for a whole unit, and the sampler is told about the siblings.
-Latency needs no evaluation: a `LatencyModel` fitted to few measured sub-networks gives it for all points beforehand.
+A sampler proposes points of the five knobs. Evaluating one computes the encoder of its triple, after which
+the siblings (all depths and query counts) are nearly free: so a step pays for a whole unit, and the sampler
+is told about the siblings. Latency needs no evaluation: a `LatencyModel` fitted to few measured sub-networks
+gives it for all points beforehand.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,13 +28,17 @@ if TYPE_CHECKING:
     from rfdetr.model.detector import RFDETR
 
 SAMPLERS = ("random", "tpe", "nsga2", "guided")
-"""random, tpe and nsga2 are Optuna's; "guided" is a regression on the knobs that picks the best expected gain per cost."""
+"""random, tpe and nsga2 are Optuna's; "guided" is a regression on the knobs that picks the best expected gain
+per cost.
+"""
 _STALLED = 25  # repeated proposals in a row after which a sampler's step is drawn at random instead
 
 
 @dataclass(frozen=True)
 class Step:
-    """One unit paid for: its encoder triple, the rows learned, and the part of the exact search's cost spent so far."""
+    """One unit paid for: its encoder triple, the rows learned, and the part of the exact search's cost spent
+    so far.
+    """
 
     triple: Triple
     rows: list[int]
@@ -47,7 +53,8 @@ def run(
     budget: float = 0.05,
     siblings: bool = True,
 ) -> Iterator[Step]:
-    """Spend `budget` (part of the exact search's cost) on units that `sampler` proposes; fills `problem.accuracy`.
+    """Spend `budget` (part of the exact search's cost) on units that `sampler` proposes; fills
+    `problem.accuracy`.
 
     evaluate   (triple, rows of the problem) -> accuracy of each row
     siblings   False: the unit costs the same, but only the one proposed point is learned
@@ -115,8 +122,8 @@ def budgeted_search(
     progress   called after every unit with (part of the exact cost spent, units done)
     options    of `GridEvaluator` (batch_size, dtype, masks, categories)
 
-    Returns the evaluated points: the five knobs, the COCO numbers, latency_ms, and `step`, the unit that paid for them.
-    `attrs` has "spent", "units" and "points" (of the whole space).
+    Returns the evaluated points: the five knobs, the COCO numbers, latency_ms, and `step`, the unit that paid
+    for them. `attrs` has "spent", "units" and "points" (of the whole space).
     """
     import pandas as pd
 

@@ -1,7 +1,7 @@
 """What a search costs, in operations and in seconds: shared prefixes against one sub-network at a time.
 
-Source: Section 3 and Appendix A (6,468 sub-networks, about 10,000 T4 hours one by one). Operations are per image, as
-`rfdetr.benchmark.flops` counts them, attention included.
+Source: Section 3 and Appendix A (6,468 sub-networks, about 10,000 T4 hours one by one). Operations are per
+image, as `rfdetr.benchmark.flops` counts them, attention included.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,15 +28,16 @@ TRIPLE = ["resolution", "patch_size", "windows"]
 def unit_flops(network: "RFDETR | ModelConfig", space: SearchSpace | Iterable[Arch]) -> "pd.DataFrame":
     """GFLOPs per image of every work unit (encoder triple), by stage, shared and one by one.
 
-    Columns: resolution, patch_size, windows, stage, subnetworks (different ones in the unit), passes (decoder passes),
-    shared_gflops, one_by_one_gflops. One row per unit and stage.
+    Columns: resolution, patch_size, windows, stage, subnetworks (different ones in the unit), passes (decoder
+    passes), shared_gflops, one_by_one_gflops. One row per unit and stage.
     """
     import pandas as pd
 
     work = units(space)
     archs = [Arch(*triple, *pair) for triple, pairs in work.items() for pair in pairs]
     alone = analytic_table(network, archs)
-    # A shared decoder pass predicts with every layer and with the proposals: the "published" count of heads and masks.
+    # A shared decoder pass predicts with every layer and with the proposals: the "published" count of heads
+    # and masks.
     every = analytic_table(network, archs, convention="published")
     frames = []
     for stage in STAGES:
@@ -67,15 +68,18 @@ def unit_flops(network: "RFDETR | ModelConfig", space: SearchSpace | Iterable[Ar
 
 
 def unit_cost(network: "RFDETR | ModelConfig", space: SearchSpace | Iterable[Arch]) -> "pd.Series":
-    """Shared GFLOPs per image of every work unit, indexed by (resolution, patch_size, windows): what a search pays."""
+    """Shared GFLOPs per image of every work unit, indexed by (resolution, patch_size, windows): what a search
+    pays.
+    """
     return unit_flops(network, space).groupby(TRIPLE)["shared_gflops"].sum()
 
 
 def grid_flops(network: "RFDETR | ModelConfig", space: SearchSpace | Iterable[Arch]) -> "pd.DataFrame":
     """GFLOPs per image of a whole search, by stage and in total.
 
-    Columns: stage, shared_gflops, one_by_one_gflops, ratio (one by one / shared; NaN for a stage that costs nothing),
-    share (part of all shared operations). The last row, "total", is the sum. Equal sub-networks count once on both sides.
+    Columns: stage, shared_gflops, one_by_one_gflops, ratio (one by one / shared; NaN for a stage that costs
+    nothing), share (part of all shared operations). The last row, "total", is the sum. Equal sub-networks
+    count once on both sides.
     """
     import pandas as pd
 
@@ -100,8 +104,8 @@ def grid_seconds(
     seconds           `evaluate_grid(...).attrs["seconds"]`
     evaluation_alone  measured seconds of one sub-network's evaluation by pycocotools; None: as fast as here
 
-    The estimate reads pictures once per sub-network and scales encoder and decoder by their operations. It is no
-    measurement; `benchmarks/bench_grid.py` measures both sides on a part of the grid.
+    The estimate reads pictures once per sub-network and scales encoder and decoder by their operations. It is
+    no measurement; `benchmarks/bench_grid.py` measures both sides on a part of the grid.
     Columns: stage, shared_seconds, one_by_one_seconds, ratio, share.
     """
     import pandas as pd
@@ -131,12 +135,13 @@ def grid_seconds(
 def updates_per_subnetwork(draws: Iterable[Arch], space: SearchSpace) -> "pd.DataFrame":
     """How often training updated each sub-network of a search space.
 
-    draws: the architecture of every training step (`rfdetr.training.sampling`), once per step or per forward pass.
-    One step with D decoder layers supervises the depths 0..D, since every layer predicts, but one query count alone.
+    draws: the architecture of every training step (`rfdetr.training.sampling`), once per step or per forward
+    pass. One step with D decoder layers supervises the depths 0..D, since every layer predicts, but one query
+    count alone.
 
-    One row per different sub-network: the five knobs, `encoder_updates` (steps that ran its resolution, patch size and
-    windows) and `updates` (those that also supervised its depth with its query count; queries are compared after the
-    limit by tokens).
+    One row per different sub-network: the five knobs, `encoder_updates` (steps that ran its resolution, patch
+    size and windows) and `updates` (those that also supervised its depth with its query count; queries are
+    compared after the limit by tokens).
     """
     import pandas as pd
 

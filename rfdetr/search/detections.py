@@ -26,7 +26,8 @@ _INPUTS = 1 << 29  # bytes of resized pictures kept for the next unit of the sam
 class Images:
     """The pictures of a dataset, read once if they fit in memory, and their ground truth.
 
-    label_positions: [K] position in `truth.classes` of each of the model's class indexes; -1 where it means nothing.
+    label_positions: [K] position in `truth.classes` of each of the model's class indexes; -1 where it means
+    nothing.
     """
 
     def __init__(
@@ -130,7 +131,9 @@ class Collector:
     def _measure(
         self, prediction: Prediction, image: int, queries: Tensor, size: tuple[int, int], position: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Row of `overlaps` and mask area (px) of each detection of one image; as `postprocess` makes the masks."""
+        """Row of `overlaps` and mask area (px) of each detection of one image; as `postprocess` makes the
+        masks.
+        """
         features, embedded, bias = prediction.mask_features, prediction.mask_queries, prediction.mask_bias
         assert features is not None and embedded is not None and bias is not None
         unique, inverse = queries.unique(return_inverse=True)
@@ -156,7 +159,9 @@ class Collector:
         return self._rows - len(unique) + index, areas[index]
 
     def numbers(self) -> list[dict[str, float]]:
-        """COCO numbers of every sub-network: the twelve for boxes, then "mask_..." if masks were collected."""
+        """COCO numbers of every sub-network: the twelve for boxes, then "mask_..." if masks were
+        collected.
+        """
         network, image, label, score, boxes = (
             np.concatenate(parts) for parts in zip(*self._parts, strict=True)
         )

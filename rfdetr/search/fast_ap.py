@@ -1,8 +1,9 @@
 """COCO's twelve numbers for many sub-networks at once, equal to pycocotools' on every number.
 
-pycocotools walks images, classes, area ranges, IoU thresholds and detections in Python. Here all (area, threshold) pairs
-are the bits of one 64-bit word, so one pass of greedy matching serves all 40 of them, and all detections with the same
-rank inside their (image, class) group, of all sub-networks, are matched together. Only pairs with IoU >= 0.5 take part.
+pycocotools walks images, classes, area ranges, IoU thresholds and detections in Python. Here all (area,
+threshold) pairs are the bits of one 64-bit word, so one pass of greedy matching serves all 40 of them, and
+all detections with the same rank inside their (image, class) group, of all sub-networks, are matched
+together. Only pairs with IoU >= 0.5 take part.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,11 +31,12 @@ _PIECE = 400_000  # detections matched at once, to bound memory
 class GroundTruth:
     """Objects of a dataset in the order that pycocotools gives them.
 
-    coco       COCO-format dict; every annotation needs image_id, category_id and bbox in px (area: default that of the
-               bbox; iscrowd: default 0). Its id is not used, so that id 0 is nothing special, unlike in pycocotools
+    coco       COCO-format dict; every annotation needs image_id, category_id and bbox in px (area: default
+               that of the bbox; iscrowd: default 0). Its id is not used, so that id 0 is nothing special,
+               unlike in pycocotools
     images     image ids, ascending; classes: category ids, ascending
-    Objects are stored group after group, a group being one (image, class): index = image position * K + class position.
-    `source[i]` is the position in coco["annotations"] of object i.
+    Objects are stored group after group, a group being one (image, class): index = image position * K + class
+    position. `source[i]` is the position in coco["annotations"] of object i.
     """
 
     def __init__(self, coco: Mapping[str, Any]) -> None:
@@ -62,7 +64,8 @@ class GroundTruth:
         self.crowd = crowd
         ignored = np.stack([crowd | (area < low) | (area > high) for low, high in _AREAS], axis=1)
         self.ignored = _area_bits(ignored)
-        # Objects that can be found, per class and area range; and how many must be found for each recall threshold.
+        # Objects that can be found, per class and area range; and how many must be found for each recall
+        # threshold.
         self.positives = np.stack(
             [np.bincount(self.label[~ignored[:, a]], minlength=len(self.classes)) for a in range(_A)], axis=1
         )
@@ -107,7 +110,9 @@ class DetectionTable:
 
 
 def evaluate(truth: GroundTruth, detections: DetectionTable) -> np.ndarray:
-    """The twelve numbers of every sub-network: [count, 12] in 0..1, in the order of `METRICS`; NaN where undefined."""
+    """The twelve numbers of every sub-network: [count, 12] in 0..1, in the order of `METRICS`; NaN where
+    undefined.
+    """
     if len(detections.score) <= _PIECE or detections.count == 1:
         return _evaluate(truth, detections)
     sizes = np.bincount(detections.network, minlength=detections.count)
@@ -169,7 +174,8 @@ def _pairs(truth: GroundTruth, detections: DetectionTable, group: np.ndarray) ->
 def box_iou(
     boxes: np.ndarray | None, others: np.ndarray, crowd: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
-    """IoU of boxes[first[i]] with others[second[i]], xywh px float64, in the order of operations of pycocotools' C code.
+    """IoU of boxes[first[i]] with others[second[i]], xywh px float64, in the order of operations of
+    pycocotools' C code.
 
     crowd[j]: divide by the area of the first box alone.
     """
@@ -214,7 +220,8 @@ def _match(
     crowd = np.where(truth.crowd, _EVERY, np.uint64(0)).astype(np.uint64)
     turn = np.arange(len(candidates)) - np.searchsorted(group[candidates], group[candidates], side="left")
     by_turn = np.argsort(turn, kind="stable")
-    # All candidates that are n-th in their group belong to different groups, so they cannot take the same object.
+    # All candidates that are n-th in their group belong to different groups, so they cannot take the same
+    # object.
     for now in np.split(by_turn, np.cumsum(np.bincount(turn))[:-1]):
         columns = int(width[now].max())
         done, on_ignored = np.zeros((2, len(now)), dtype=np.uint64)

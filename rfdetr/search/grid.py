@@ -1,8 +1,9 @@
 """Exact evaluation of a whole grid of sub-networks, with everything shared that can be shared.
 
-The encoder depends on (resolution, patch size, windows) only. So each such triple, a work unit, needs ONE encoder pass
-per image and one query selection (fewer queries are its first ranks); each query count needs ONE decoder pass, because
-the queries attend to each other; and every decoder depth is a layer of that pass. Source: Section 3 and Appendix A.
+The encoder depends on (resolution, patch size, windows) only. So each such triple, a work unit, needs ONE
+encoder pass per image and one query selection (fewer queries are its first ranks); each query count needs ONE
+decoder pass, because the queries attend to each other; and every decoder depth is a layer of that pass.
+Source: Section 3 and Appendix A.
 """
 
 import hashlib
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 KNOBS = ("resolution", "patch_size", "windows", "decoder_layers", "queries")
 STAGES = ("images", "encoder", "decoder", "detections", "evaluation")
-"""Where the time of a unit goes. "decoder" includes query selection and heads, "evaluation" the average precision."""
+"""Where the time of a unit goes. "decoder" includes query selection and heads, "evaluation" the average
+precision.
+"""
 _KNOWN = {"pairs", "rows", "seconds"}
 
 Triple = tuple[int, int, int]
@@ -38,7 +41,9 @@ Pair = tuple[int, int]
 
 
 def units(space: SearchSpace | Iterable[Arch]) -> dict[Triple, list[Pair]]:
-    """The work units: (resolution, patch size, windows) -> all its different (decoder layers, queries), sorted."""
+    """The work units: (resolution, patch size, windows) -> all its different (decoder layers, queries),
+    sorted.
+    """
     archs = space.archs() if isinstance(space, SearchSpace) else space
     found: dict[Triple, set[Pair]] = {}
     for arch in archs:
@@ -82,8 +87,8 @@ class GridEvaluator:
     def unit(self, triple: Triple, pairs: Iterable[Pair]) -> dict[str, Any]:
         """Evaluate the (decoder layers, queries) pairs of one encoder triple.
 
-        Returns plain values (JSON): `pairs`; `rows`, one dict of COCO numbers per pair (NaN where undefined); `seconds`
-        by stage.
+        Returns plain values (JSON): `pairs`; `rows`, one dict of COCO numbers per pair (NaN where undefined);
+        `seconds` by stage.
         """
         pairs = sorted(set(pairs))
         depths_of: dict[int, list[int]] = {}
@@ -146,19 +151,21 @@ def evaluate_grid(
     """Average precision of every sub-network of a search space; equal to evaluating each alone.
 
     model, dataset, space  a supernet on its device; ground truth and images; the nominal grid
-    folder      keep the result of every finished encoder triple here (atomically). A later call with the same weights,
-                data and options goes on where this one was stopped
-    dtype       for example torch.bfloat16: run the network under autocast (numbers then differ slightly from float32)
+    folder      keep the result of every finished encoder triple here (atomically). A later call with the same
+                weights, data and options goes on where this one was stopped
+    dtype       for example torch.bfloat16: run the network under autocast (numbers then differ slightly from
+                float32)
     masks       evaluate masks too; default: where the model and the data have them
     categories  the map that the model was trained with, where its class indexes are not the dataset's
-    threads     CPU threads while this runs; default: as set.     gflops: add a column with the deployed network's GFLOPs
+    threads     CPU threads while this runs; default: as set.     gflops: add a column with the deployed
+                network's GFLOPs
     progress    True for a bar, or a callable (done, total) over encoder triples
 
-    Returns one row per NOMINAL point, in the order of `space.nominal()`: nominal_resolution, nominal_queries, the five
-    effective knobs, the twelve COCO numbers ("AP", ...) and for masks twelve more ("mask_AP", ...), in 0..1. Different
-    nominal points may be one sub-network, which is then evaluated once. `attrs["seconds"]` has the time by stage of the
-    units that this call or earlier ones computed, `attrs["key"]` what the result depends on.
-    Raises ArchError when the network has no such sub-network, UserError when classes do not fit.
+    Returns one row per NOMINAL point, in the order of `space.nominal()`: nominal_resolution, nominal_queries,
+    the five effective knobs, the twelve COCO numbers ("AP", ...) and for masks twelve more ("mask_AP", ...),
+    in 0..1. Different nominal points may be one sub-network, which is then evaluated once. `attrs["seconds"]`
+    has the time by stage of the units that this call or earlier ones computed, `attrs["key"]` what the result
+    depends on. Raises ArchError when the network has no such sub-network, UserError when classes do not fit.
     """
     model.config.check(space.largest)
     evaluator = GridEvaluator(
@@ -216,7 +223,9 @@ def to_table(space: SearchSpace, results: Mapping[Triple, Mapping[str, Any]]) ->
 
 
 def with_gflops(model: "RFDETR", space: SearchSpace, table: "pd.DataFrame") -> "pd.DataFrame":
-    """A complete table of `evaluate_grid` with a column `gflops`: those of the deployed sub-network (analytic count)."""
+    """A complete table of `evaluate_grid` with a column `gflops`: those of the deployed sub-network (analytic
+    count).
+    """
     from rfdetr.benchmark.flops import analytic_table
 
     about = table.attrs

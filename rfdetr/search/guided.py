@@ -1,8 +1,8 @@
 """A budgeted search that models accuracy and takes the encoder setting that promises most per cost.
 
-Accuracy is modelled in two parts, because all points of an encoder triple are learned at once: how good the triple's best
-point is (a Gaussian process on resolution, token grid and windows, in logits), and which share of that a decoder depth and
-query count reach (the mean over the triples seen).
+Accuracy is modelled in two parts, because all points of an encoder triple are learned at once: how good the
+triple's best point is (a Gaussian process on resolution, token grid and windows, in logits), and which share
+of that a decoder depth and query count reach (the mean over the triples seen).
 """
 
 import warnings
@@ -22,9 +22,11 @@ _OPTIMISM = (0.0, 1.0)  # standard deviations above the mean at which a gain is 
 def proposals(
     problem: Problem, seed: int, budget: float
 ) -> Iterator[tuple[int, Callable[[list[int]], None]]]:
-    """Endless (row to evaluate, function that takes the rows that were evaluated); see `rfdetr.search.budget.run`.
+    """Endless (row to evaluate, function that takes the rows that were evaluated); see
+    `rfdetr.search.budget.run`.
 
-    A triple's value is its expected gain of hypervolume, the mean over a plain and an optimistic reading, per cost.
+    A triple's value is its expected gain of hypervolume, the mean over a plain and an optimistic reading, per
+    cost.
     """
     rng = np.random.default_rng(seed)
     triples = sorted(problem.members, key=lambda t: problem.unit_cost[t])
@@ -110,7 +112,9 @@ def _coordinates(triples: list[Triple]) -> np.ndarray:
 
 
 def _shares(problem: Problem, done: list[Triple], best: np.ndarray) -> Callable[[int, int], float]:
-    """Function (decoder layers, queries) -> mean share of its triple's best accuracy; the nearest pair stands for others."""
+    """Function (decoder layers, queries) -> mean share of its triple's best accuracy; the nearest pair stands
+    for others.
+    """
     found: dict[tuple[int, int], list[float]] = {}
     for triple, top in zip(done, best, strict=True):
         for row in problem.members[triple]:

@@ -1,9 +1,10 @@
 """Latency of all sub-networks from a few measured ones.
 
-A sub-network's time is nearly a sum of terms that follow from its knobs (tokens, attention products, decoder work), with
-machine-specific steps on top. So a non-negative sum of such terms is fitted to relative errors, and what it leaves is
-learned: a table of encoder triples, a Gaussian process, or gradient boosting. Cross-validation on the measured archs
-chooses. Context: the paper measures every sub-network (Appendix A); this needs a tenth.
+A sub-network's time is nearly a sum of terms that follow from its knobs (tokens, attention products, decoder
+work), with machine-specific steps on top. So a non-negative sum of such terms is fitted to relative errors,
+and what it leaves is
+learned: a table of encoder triples, a Gaussian process, or gradient boosting. Cross-validation on the
+measured archs chooses. Context: the paper measures every sub-network (Appendix A); this needs a tenth.
 """
 
 import warnings
@@ -38,7 +39,9 @@ def knobs_array(archs: "Iterable[Arch] | pd.DataFrame") -> np.ndarray:
 
 
 def terms(knobs: np.ndarray) -> np.ndarray:
-    """[N, F] non-negative amounts of work that a latency may be a sum of; each column has the operations' growth."""
+    """[N, F] non-negative amounts of work that a latency may be a sum of; each column has the operations'
+    growth.
+    """
     resolution, patch, windows, depth, queries = knobs.T
     tokens = (resolution / patch) ** 2
     sequence = 1 + tokens / windows**2
@@ -85,9 +88,9 @@ class LatencyModel:
     ) -> "LatencyModel":
         """Fit on a table with the five knobs and `latency_ms`, one row per measured sub-network.
 
-        method "auto" takes the one with the smallest 95th percentile plus median of out-of-fold errors. Repeated rows of
-        one sub-network are replaced by their median. Raises UserError with fewer than 12 sub-networks, or when a latency
-        is not positive.
+        method "auto" takes the one with the smallest 95th percentile plus median of out-of-fold errors.
+        Repeated rows of one sub-network are replaced by their median. Raises UserError with fewer than 12
+        sub-networks, or when a latency is not positive.
         """
         import pandas as pd
 
@@ -127,7 +130,9 @@ class LatencyModel:
         return self.predict_knobs(knobs_array(archs))
 
     def report(self, held_out: "pd.DataFrame") -> dict[str, Any]:
-        """Errors on measured sub-networks that were not used for fitting: median_ape, p95_ape, worst_ape (%), count."""
+        """Errors on measured sub-networks that were not used for fitting: median_ape, p95_ape, worst_ape (%),
+        count.
+        """
         return {
             "method": self.method,
             "measured": self.measured,
@@ -149,10 +154,10 @@ def errors(predicted: np.ndarray, actual: np.ndarray) -> dict[str, float]:
 def measurement_plan(space: SearchSpace, count: int, seed: int = 0) -> list[Arch]:
     """`count` different sub-networks to measure (all, if there are fewer), in random order.
 
-    Exporting a graph is what takes long, and all depths of one encoder triple and query count are cut out of one. So
-    every triple gets one query count, drawn at random, and of that the deepest, the shallowest, then random depths; further
-    counts only where these are used up. With fewer than two sub-networks per triple, triples spread evenly over the sorted
-    numbers of tokens are taken.
+    Exporting a graph is what takes long, and all depths of one encoder triple and query count are cut out of
+    one. So every triple gets one query count, drawn at random, and of that the deepest, the shallowest, then
+    random depths; further counts only where these are used up. With fewer than two sub-networks per triple,
+    triples spread evenly over the sorted numbers of tokens are taken.
     """
     rng = np.random.default_rng(seed)
     members: dict[tuple[int, int, int], dict[int, list[int]]] = {}
@@ -181,8 +186,9 @@ def compare_fronts(
 ) -> dict[str, float]:
     """The front chosen by predicted latency against the one by measured latency.
 
-    hypervolume_ratio: hypervolume, at MEASURED latency, of the sub-networks on the predicted front, over that of the
-    measured front (1: choosing by prediction loses nothing). shared: part of the measured front that is on both.
+    hypervolume_ratio: hypervolume, at MEASURED latency, of the sub-networks on the predicted front, over that
+    of the measured front (1: choosing by prediction loses nothing). shared: part of the measured front that
+    is on both.
     """
     table = table.dropna(subset=[predicted, measured, accuracy])
     chosen, real = front(table, accuracy, predicted), front(table, accuracy, measured)
@@ -239,7 +245,8 @@ def _process(knobs: np.ndarray, rest: np.ndarray, seed: int) -> Any:
         + ConstantKernel(0.3, (1e-3, 1e2)) * Matern(np.r_[np.full(3, 0.2), 3.0, 3.0], (0.02, 30), nu=0.5)
         + WhiteKernel(0.05, (1e-4, 1))
     )
-    # The kernel's parameters are found on a part, which costs the cube of its size at every step; all rows are used then.
+    # The kernel's parameters are found on a part, which costs the cube of its size at every step; all rows
+    # are used then.
     part = np.random.default_rng(seed).permutation(len(rest))[:_KERNEL_ROWS]
     points = (inputs - centre) / spread
     with warnings.catch_warnings():

@@ -1,6 +1,7 @@
 """Pareto fronts of accuracy against cost, their hypervolume, and the choice of one sub-network.
 
-Everywhere: accuracy is better when larger, cost (latency in ms, GFLOPs) when smaller. Source: Figure 1 and Section 4.
+Everywhere: accuracy is better when larger, cost (latency in ms, GFLOPs) when smaller. Source: Figure 1 and
+Section 4.
 """
 
 import re
@@ -42,7 +43,8 @@ def front(table: "pd.DataFrame", accuracy: str = "AP", cost: str = "latency_ms")
 
 
 def hypervolume(accuracy: np.ndarray, cost: np.ndarray, reference: tuple[float, float]) -> float:
-    """Area dominated by the points and bounded by reference = (worst accuracy, worst cost); exact, in two dimensions.
+    """Area dominated by the points and bounded by reference = (worst accuracy, worst cost); exact, in two
+    dimensions.
 
     Points not better than the reference in both values count nothing; so do points with NaN.
     """
@@ -77,10 +79,11 @@ def select(
     table              one row per sub-network with `accuracy` and `latency` (ms); NaN rows are passed over
     max_latency_ms     at most this
     target_latency_ms  within `tolerance` (0.1: +-10 %, the paper's RF100-VL protocol) of this
-    like               a published detector, e.g. "d-fine-s": its printed latency is the target (T4, TensorRT: the table's
-                       latencies must come from the same protocol to be comparable)
+    like               a published detector, e.g. "d-fine-s": its printed latency is the target (T4, TensorRT:
+                       the table's latencies must come from the same protocol to be comparable)
     device             keep the rows whose column `device` has this value
-    Exactly one of the three limits. Raises UserError when nothing fits; the message names the nearest latency.
+    Exactly one of the three limits. Raises UserError when nothing fits; the message names the nearest
+    latency.
     """
     given = [value is not None for value in (max_latency_ms, like, target_latency_ms)]
     if sum(given) != 1:
@@ -114,7 +117,8 @@ def select(
 
 
 def published_latency(name: str) -> float:
-    """Printed T4 latency in ms of a detector of Tables 2, 3, 12 and 13, by a name like "d-fine-s" or "rf-detr-n".
+    """Printed T4 latency in ms of a detector of Tables 2, 3, 12 and 13, by a name like "d-fine-s" or
+    "rf-detr-n".
 
     UserError, listing the names, when it is not there or has no latency.
     """

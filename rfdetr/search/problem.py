@@ -16,7 +16,8 @@ class Problem:
     """The points of a search, what each costs, and what is known about their accuracy so far.
 
     knobs [N, 5] int; cost [N] (latency in ms, known for all); accuracy [N], NaN until evaluated
-    members     encoder triple -> its rows;   unit_cost: encoder triple -> part of the exact search's cost, sums to 1
+    members     encoder triple -> its rows;   unit_cost: encoder triple -> part of the exact search's cost,
+                sums to 1
     reference   (worst accuracy, worst cost) of hypervolumes
     """
 

@@ -1,10 +1,10 @@
 """Units of work shared by many processes and machines, on an Optuna storage; results are kept exactly once.
 
-A unit is an Optuna trial: waiting, running, complete or failed. Workers join and leave at any time. A running trial has a
-heartbeat, a number that its worker raises; whoever sees it stand still for `grace` seconds of its OWN clock declares the
-worker dead and puts the unit back (no clocks are compared, and it works on every storage; Optuna's own heartbeat exists
-for databases only). A worker that was only slow may finish a unit a second time; the results have one row per unit, so
-the second one is dropped.
+A unit is an Optuna trial: waiting, running, complete or failed. Workers join and leave at any time. A running
+trial has a heartbeat, a number that its worker raises; whoever sees it stand still for `grace` seconds of its
+OWN clock declares the worker dead and puts the unit back (no clocks are compared, and it works on every
+storage; Optuna's own heartbeat exists for databases only). A worker that was only slow may finish a unit a
+second time; the results have one row per unit, so the second one is dropped.
 """
 
 import json
@@ -27,7 +27,9 @@ _BATCH = 16  # units put into the queue at once
 
 @dataclass(frozen=True)
 class Progress:
-    """State of a search over all its workers. seconds_per_unit and eta_seconds are NaN before the first unit is done."""
+    """State of a search over all its workers. seconds_per_unit and eta_seconds are NaN before the first unit
+    is done.
+    """
 
     total: int
     done: int
@@ -46,11 +48,12 @@ class Progress:
 class WorkQueue:
     """The units of one search.
 
-    storage    "sqlite:///search.db" (one machine), "postgresql://user@host/database" (many), or "journal:///path/file" for
-               a file on a disk that all workers share
+    storage    "sqlite:///search.db" (one machine), "postgresql://user@host/database" (many), or
+               "journal:///path/file" for a file on a disk that all workers share
     name       of the search; workers with the same name and storage share it
     units      names of all units; the same for every worker
-    heartbeat  seconds between two signs of life;   grace: seconds without one after which a worker counts as dead
+    heartbeat  seconds between two signs of life;   grace: seconds without one after which a worker counts as
+               dead
     attempts   how often a unit that raises, or whose worker dies, is tried before it counts as failed
 
     Raises UserError when the storage cannot be opened.
@@ -90,8 +93,9 @@ class WorkQueue:
     ) -> int:
         """Compute waiting units until none is left anywhere, or `limit` of them; returns how many.
 
-        compute(unit) gives plain values (JSON). Waits for units that other workers run, in case these die. An interrupt
-        gives the unit back at once. Raises UserError when units have failed `attempts` times, after all others are done.
+        compute(unit) gives plain values (JSON). Waits for units that other workers run, in case these die. An
+        interrupt gives the unit back at once. Raises UserError when units have failed `attempts` times, after
+        all others are done.
         """
         count = 0
         while limit is None or count < limit:
@@ -144,8 +148,8 @@ class WorkQueue:
         live = {t.user_attrs["unit"] for t in trials if not t.state.is_finished()}
         hopeless = self._hopeless(trials)
         missing = [u for u in self.units if u not in done and u not in live and u not in hopeless]
-        # A few at a time, and not the same ones as a worker that fills at this moment: every waiting trial is read again
-        # at each step, and a unit that is queued twice costs a look.
+        # A few at a time, and not the same ones as a worker that fills at this moment: every waiting trial is
+        # read again at each step, and a unit that is queued twice costs a look.
         missing = random.sample(missing, min(_BATCH, len(missing)))
         for unit in missing:
             template = create_trial(state=TrialState.WAITING, user_attrs={"unit": unit})

@@ -1,4 +1,6 @@
-"""How close a budgeted search comes to the exact front: replays of a finished table, which need no network."""
+"""How close a budgeted search comes to the exact front: replays of a finished table, which need no
+network.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -30,13 +32,15 @@ def budgeted_curves(
     """Hypervolume of what a budgeted search has seen, against spent cost, replaying an exact table.
 
     exact      one row per point: the five effective knobs, `accuracy`, `cost`
-    unit_cost  (resolution, patch_size, windows) -> cost of evaluating the unit with shared prefixes (seconds or GFLOPs)
+    unit_cost  (resolution, patch_size, windows) -> cost of evaluating the unit with shared prefixes (seconds
+               or GFLOPs)
     budget     stop after this part of the cost of the exact search (the sum of `unit_cost`)
     log_cost   hypervolume over log(cost), which gives small networks as much room as large ones
     siblings   see `rfdetr.search.budget.run`
 
-    Columns: sampler, seed, step, spent (part of the exact cost), hypervolume (part of the exact front's, reference:
-    accuracy 0 and the dearest point's cost; 1 where that is empty), evaluated (points seen), units. One row per new unit.
+    Columns: sampler, seed, step, spent (part of the exact cost), hypervolume (part of the exact front's,
+    reference: accuracy 0 and the dearest point's cost; 1 where that is empty), evaluated (points seen),
+    units. One row per new unit.
     """
     import pandas as pd
 
@@ -83,7 +87,8 @@ def _replay(
 
 
 def reached(curves: "pd.DataFrame", target: float = 0.99, budget: float = 0.05) -> "pd.DataFrame":
-    """Per sampler, over seeds: hypervolume at `budget` (median, lowest, highest) and median cost of reaching `target`.
+    """Per sampler, over seeds: hypervolume at `budget` (median, lowest, highest) and median cost of reaching
+    `target`.
 
     cost_to_target is infinite where at least half of the seeds do not reach it.
     """

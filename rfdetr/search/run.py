@@ -1,7 +1,7 @@
 """One search from a trained supernet to a table: accuracy of the whole grid, latency of a sample, the front.
 
-Source: Section 3 ("grid search over all sub-networks") and Figure 1. The table and its provenance are the result; the
-front is computed from it.
+Source: Section 3 ("grid search over all sub-networks") and Figure 1. The table and its provenance are the
+result; the front is computed from it.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """table: one row per evaluated sub-network. front: the rows that no other beats, by measured latency (exact search) or
-    by predicted latency (within a budget).
+    """table: one row per evaluated sub-network. front: the rows that no other beats, by measured latency
+    (exact search) or by predicted latency (within a budget).
     """
 
     table: "pd.DataFrame"
@@ -53,10 +53,11 @@ def search(
     out_dir   table.csv, front.csv, search.json (provenance), evaluated/ (finished work, used again) and onnx/
     measured  how many sub-networks are timed, see `candidates`
     threads   CPU threads of the runtime;   runtime: see `rfdetr.benchmark.runtimes`
-    storage   URL of a search by many workers (`study.run_worker`): join it until it is done, and use its accuracies
+    storage   URL of a search by many workers (`study.run_worker`): join it until it is done, and use its
+              accuracies
 
-    A stopped search goes on where it was. The columns are the five knobs, the COCO numbers, gflops, and latency_ms
-    (NaN where not measured).
+    A stopped search goes on where it was. The columns are the five knobs, the COCO numbers, gflops, and
+    latency_ms (NaN where not measured).
     """
     from rfdetr.benchmark.latency import measure_latency
 
@@ -98,10 +99,12 @@ def search_within(
     progress: bool = True,
     origin: dict[str, Any] | None = None,
 ) -> SearchResult:
-    """Like `search`, for `budget` times its cost of evaluation (0.05: a twentieth); see `budget.budgeted_search`.
+    """Like `search`, for `budget` times its cost of evaluation (0.05: a twentieth); see
+    `budget.budgeted_search`.
 
-    Latencies of `measured` sub-networks, spread over the space, are measured first; a `LatencyModel` gives those of all
-    others as `predicted_ms`, which decides the front. The table holds the evaluated sub-networks only.
+    Latencies of `measured` sub-networks, spread over the space, are measured first; a `LatencyModel` gives
+    those of all others as `predicted_ms`, which decides the front. The table holds the evaluated sub-networks
+    only.
     """
     from rfdetr.benchmark.latency import measure_latency
     from rfdetr.search.budget import budgeted_search, check_options
@@ -175,9 +178,10 @@ def _write(
 def candidates(table: "pd.DataFrame", count: int, seed: int = 0) -> list[Arch]:
     """Sub-networks worth timing, `count` of them (or all, if there are fewer).
 
-    Exporting is what takes long, and sub-networks of one encoder setting are cut out of one or two exports. So a quarter
-    as many settings are chosen, two thirds of them evenly from the front in (AP, GFLOPs), the rest at random, and of
-    each the ones on the front, then those with most and fewest layers and queries, then random ones.
+    Exporting is what takes long, and sub-networks of one encoder setting are cut out of one or two exports.
+    So a quarter as many settings are chosen, two thirds of them evenly from the front in (AP, GFLOPs), the
+    rest at random, and of each the ones on the front, then those with most and fewest layers and queries,
+    then random ones.
     """
     rng = np.random.default_rng(seed)
     triples = table[list(KNOBS[:3])].apply(tuple, axis=1)

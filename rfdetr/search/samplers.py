@@ -13,7 +13,9 @@ _TOLD = 4  # siblings reported to a sampler per unit
 
 
 def proposals(problem: Problem, name: str, seed: int) -> Iterator[tuple[int, Callable[[list[int]], None]]]:
-    """Endless (row to evaluate, function that takes the rows that were evaluated) of "random", "tpe" or "nsga2"."""
+    """Endless (row to evaluate, function that takes the rows that were evaluated) of "random", "tpe" or
+    "nsga2".
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its progress bar misses widgets, which nothing here shows
         import optuna
@@ -28,7 +30,8 @@ def proposals(problem: Problem, name: str, seed: int) -> Iterator[tuple[int, Cal
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "multivariate is experimental"
         study = optuna.create_study(directions=["maximize", "minimize"], sampler=makers[name]())
-    # Choices of the knobs. A resolution is an index, because the effective ones depend on patch size and windows.
+    # Choices of the knobs. A resolution is an index, because the effective ones depend on patch size and
+    # windows.
     heads: dict[tuple[int, int], list[int]] = {}
     for resolution, patch, windows in sorted(problem.members):
         heads.setdefault((patch, windows), []).append(resolution)
@@ -66,7 +69,8 @@ def proposals(problem: Problem, name: str, seed: int) -> Iterator[tuple[int, Cal
         at = asked["step"] / max(1, last)
         triple = (available[round(at * (len(available) - 1))], patch, window)
         members = problem.members[triple]
-        # Query counts are limited by the tokens and points may be missing: the nearest sibling stands for the point.
+        # Query counts are limited by the tokens and points may be missing: the nearest sibling stands for the
+        # point.
         wanted = np.array([depths[asked["depth"]], queries[asked["queries"]]])
         distance = np.abs(problem.knobs[members][:, 3:] - wanted) / (1 + wanted)
         row = members[int(distance.sum(axis=1).argmin())]

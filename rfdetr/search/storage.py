@@ -114,7 +114,9 @@ def open_storage(url: str, name: str) -> tuple[Any, Any]:
 
 
 def again(call: Callable[[], Any]) -> Any:
-    """The result of `call`, which is repeated while the database is busy or two workers create the same table."""
+    """The result of `call`, which is repeated while the database is busy or two workers create the same
+    table.
+    """
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 

@@ -23,7 +23,9 @@ _CALIBRATION_IMAGES = 8
 
 
 def search_name(evaluator: grid.GridEvaluator, space: SearchSpace) -> str:
-    """Name of a search: the same for every worker with the same weights, data, options and space, and no other."""
+    """Name of a search: the same for every worker with the same weights, data, options and space, and no
+    other.
+    """
     return f"rfdetr-{digest(evaluator.key, space)}"
 
 
@@ -44,10 +46,12 @@ def run_worker(
 
     storage      see `WorkQueue`; the search is created by the first worker and resumed by later ones
     name         of the search; default: `search_name`, so that workers with other weights or data never mix
-    limit        leave after so many units;   on_progress: called after every unit with the state over all workers
+    limit        leave after so many units;   on_progress: called after every unit with the state over all
+                 workers
     options      of `GridEvaluator` (batch_size, dtype, masks, categories)
 
-    Returns the table of `evaluate_grid` with every point that is done. Raises UserError when units keep failing.
+    Returns the table of `evaluate_grid` with every point that is done. Raises UserError when units keep
+    failing.
     """
     model.config.check(space.largest)
     evaluator = grid.GridEvaluator(model, dataset, **options)
@@ -66,7 +70,9 @@ def open_search(
 
 
 def collect(queue: WorkQueue, space: SearchSpace) -> "pd.DataFrame":
-    """The rows of all finished units (see `grid.to_table`), with their seconds by stage in `attrs["seconds"]`."""
+    """The rows of all finished units (see `grid.to_table`), with their seconds by stage in
+    `attrs["seconds"]`.
+    """
     triples = {grid.unit_name(triple): triple for triple in grid.units(space)}
     done = {triples[unit]: value for unit, value in queue.values().items()}
     table = grid.to_table(space, done)
@@ -78,10 +84,11 @@ def collect(queue: WorkQueue, space: SearchSpace) -> "pd.DataFrame":
 def dry_run(
     model: "RFDETR", dataset: DetectionDataset, space: SearchSpace, workers: int = 1, **options: Any
 ) -> "pd.DataFrame":
-    """What a search would cost here, without doing it: runs the cheapest and the median unit on up to 8 images.
+    """What a search would cost here, without doing it: runs the cheapest and the median unit on up to 8
+    images.
 
-    One row: units, subnetworks, points, images, shared_pflops, one_by_one_pflops (operations over all images, 1e15),
-    hours (with `workers` workers as fast as this machine) and one_by_one_hours (scaled by operations).
+    One row: units, subnetworks, points, images, shared_pflops, one_by_one_pflops (operations over all images,
+    1e15), hours (with `workers` workers as fast as this machine) and one_by_one_hours (scaled by operations).
     Hours assume that time grows linearly with operations between and beyond the two calibration units.
     """
     import pandas as pd
@@ -124,7 +131,8 @@ def dry_run(
 
 
 def export_selected(model: "RFDETR", table: "pd.DataFrame", path: "str | Path", **limits: Any) -> Any:
-    """Choose a sub-network (`pareto.select`: max_latency_ms, like, target_latency_ms, ...) and export it to ONNX.
+    """Choose a sub-network (`pareto.select`: max_latency_ms, like, target_latency_ms, ...) and export it to
+    ONNX.
 
     Returns the artifact of `rfdetr.export.onnx.export_onnx`. The network is not changed.
     """

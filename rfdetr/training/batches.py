@@ -18,8 +18,8 @@ from rfdetr.training.sampling import augmentation, draw, image_indexes, points_k
 class StepData:
     """What one process sees in one step.
 
-    archs: architectures of the step. images[a][m]: [b, 3, R, R] of micro-batch m at the resolution of archs[a] (one
-    resolution per batch). targets[m], keys[m]: objects and mask-point keys of micro-batch m.
+    archs: architectures of the step. images[a][m]: [b, 3, R, R] of micro-batch m at the resolution of
+    archs[a] (one resolution per batch). targets[m], keys[m]: objects and mask-point keys of micro-batch m.
     """
 
     archs: list[Arch]

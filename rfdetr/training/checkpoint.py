@@ -1,7 +1,7 @@
 """Checkpoints: written whole or not at all, read without running code from the file.
 
-A checkpoint holds everything that a run needs to go on as if it had never stopped, and everything that is needed to
-use the network without knowing where it came from.
+A checkpoint holds everything that a run needs to go on as if it had never stopped, and everything that is
+needed to use the network without knowing where it came from.
 """
 
 import os
@@ -31,8 +31,9 @@ VERSION = 1
 class Checkpoint:
     """The state of a run after `step` updates.
 
-    model: sizes of the network; weights and, where averaging was on, ema weights by name. optimizer, scaler: state
-    dicts. space: what architectures were drawn from. rng: torch's state. provenance: versions, time, data.
+    model: sizes of the network; weights and, where averaging was on, ema weights by name. optimizer, scaler:
+    state dicts. space: what architectures were drawn from. rng: torch's state. provenance: versions, time,
+    data.
     """
 
     step: int
@@ -66,7 +67,9 @@ def provenance(**extra: Any) -> dict[str, Any]:
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Write atomically. Raises UserError when the disk is full; an earlier file at `path` then stays as it was."""
+    """Write atomically. Raises UserError when the disk is full; an earlier file at `path` then stays as it
+    was.
+    """
     content = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
     content |= {
         "format": FORMAT,
@@ -94,8 +97,8 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Read a checkpoint. No code in the file is run.
 
-    Raises UserError, naming the file, when it is missing, truncated, or something else, and when `expect` is given and
-    the network has other sizes (the message lists the fields that differ).
+    Raises UserError, naming the file, when it is missing, truncated, or something else, and when `expect` is
+    given and the network has other sizes (the message lists the fields that differ).
     """
     path = Path(path)
     if not path.is_file():
@@ -141,7 +144,9 @@ def check_same(what: str, path: Path, found: Any, wanted: Any, ignore: frozenset
 
 
 def model_from_checkpoint(path: str | os.PathLike[str], ema: bool = True) -> RFDETR:
-    """The network of a checkpoint in evaluation mode, on the processor; averaged weights where there are some and `ema`."""
+    """The network of a checkpoint in evaluation mode, on the processor; averaged weights where there are some
+    and `ema`.
+    """
     checkpoint = load_checkpoint(path)
     model = RFDETR(**checkpoint.model.to_dict())
     model.load_state_dict(checkpoint.best_weights(ema))

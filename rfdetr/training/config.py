@@ -16,18 +16,20 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 class TrainConfig:
     """Everything that decides the weights a run ends with, besides model, data and search space.
 
-    The defaults are the paper's (Appendix A) or, where it is silent, the public configuration's. One step shows
-    batch_size * accumulate * processes images to ONE architecture and changes the weights once.
+    The defaults are the paper's (Appendix A) or, where it is silent, the public configuration's. One step
+    shows batch_size * accumulate * processes images to ONE architecture and changes the weights once.
 
     steps           weight updates in all
     batch_size      images per forward pass and process; accumulate: forward passes per step
-    lr, encoder_lr  learning rates; the encoder's is multiplied by component_decay^2 and layer_decay^(layers above), the
-                    decoder's by component_decay
+    lr, encoder_lr  learning rates; the encoder's is multiplied by component_decay^2 and layer_decay^(layers
+                    above), the decoder's by component_decay
     clip_norm       largest norm of the gradient of all weights; None: no clipping
     ema_decay       of the averaged weights, ema_decay * (1 - exp(-step / ema_tau)); None: no average
-    precision       fp32 (the weights' own precision), bf16, fp16 (with loss scaling) or auto (`rfdetr.training.precision`)
+    precision       fp32 (the weights' own precision), bf16, fp16 (with loss scaling) or auto
+                    (`rfdetr.training.precision`)
     log_every       steps between rows of the log
-    sampling        how step t draws its architecture (rfdetr.training.sampling); odds: (triple, weight) for "biased"
+    sampling        how step t draws its architecture (rfdetr.training.sampling); odds: (triple, weight) for
+                    "biased"
     schedule        of the learning rate after warmup_steps: none (the paper), linear or cosine down to zero
     augment         horizontal flip (with the dataset's own probability) and random crop
     mask_points     points per mask; None: one in sixteen mask pixels

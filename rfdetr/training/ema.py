@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class EMA:
     """Averaged copy of a model's weights.
 
-    decay_t = decay * (1 - exp(-t / tau)) with t = 1, 2, ... counted in updates (public configuration: 0.993, 100), so
-    that the average forgets the random start quickly.
+    decay_t = decay * (1 - exp(-t / tau)) with t = 1, 2, ... counted in updates (public configuration: 0.993,
+    100), so that the average forgets the random start quickly.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.993, tau: float = 100.0) -> None:

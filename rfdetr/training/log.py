@@ -18,10 +18,11 @@ Row = dict[str, Any]
 
 
 class TrainingLog:
-    """log.jsonl and log.csv in a folder. Rows are appended and flushed; a killed run loses at most the last one.
+    """log.jsonl and log.csv in a folder. Rows are appended and flushed; a killed run loses at most the last
+    one.
 
-    Opening for a run that continues after `step` updates drops later rows (and half-written ones), so no step appears
-    twice. The CSV has the columns of the first row.
+    Opening for a run that continues after `step` updates drops later rows (and half-written ones), so no step
+    appears twice. The CSV has the columns of the first row.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -73,7 +74,8 @@ def strict(row: Mapping[str, Any]) -> Row:
 
 
 def read_log(folder: str | Path) -> list[Row]:
-    """Rows of log.jsonl in a run's folder, oldest first; a half-written last line is left out. No file: no rows.
+    """Rows of log.jsonl in a run's folder, oldest first; a half-written last line is left out. No file: no
+    rows.
 
     A loss that was not finite reads None.
     """
@@ -88,7 +90,9 @@ def read_log(folder: str | Path) -> list[Row]:
 
 
 class Progress:
-    """Progress of a run: a line that is rewritten on a terminal, else one every ten seconds; or a callable's affair."""
+    """Progress of a run: a line that is rewritten on a terminal, else one every ten seconds; or a callable's
+    affair.
+    """
 
     def __init__(self, report: bool | Callable[[Row], None], steps: int, first: int) -> None:
         self.report, self.steps, self.first = report, steps, first

@@ -1,7 +1,8 @@
-"""The training loop: a supernet, one fixed architecture, or fine-tuning from a checkpoint, on any number of processes.
+"""The training loop: a supernet, one fixed architecture, or fine-tuning from a checkpoint, on any number of
+processes.
 
-A step's architecture and images are pure functions of (seed, step), everything else is in the checkpoint, so a run that
-was stopped, killed or moved goes on with the weights that it would have had.
+A step's architecture and images are pure functions of (seed, step), everything else is in the checkpoint, so
+a run that was stopped, killed or moved goes on with the weights that it would have had.
 """
 
 import copy
@@ -44,8 +45,8 @@ class TrainingDivergedError(UserError):
 
 @dataclass(frozen=True)
 class TrainResult:
-    """step: updates done. model: the trained network in evaluation mode, with averaged weights where averaging was on.
-    checkpoint, log: files. evaluations: one row per evaluation and architecture.
+    """step: updates done. model: the trained network in evaluation mode, with averaged weights where
+    averaging was on. checkpoint, log: files. evaluations: one row per evaluation and architecture.
     """
 
     step: int
@@ -70,17 +71,19 @@ def train(
 ) -> TrainResult:
     """Train `model` in place on `dataset` and write checkpoint.pt, log.jsonl and log.csv to `out_dir`.
 
-    space        what each step draws its architecture from; an `Arch` (or a space of one point) trains that one alone
-    val          evaluated every `config.evaluate_every` steps and at the end, for the dearest and the cheapest
-                 architecture of the space (evaluations.jsonl)
+    space        what each step draws its architecture from; an `Arch` (or a space of one point) trains that
+                 one alone
+    val          evaluated every `config.evaluate_every` steps and at the end, for the dearest and the
+                 cheapest architecture of the space (evaluations.jsonl)
     resume       go on from out_dir/checkpoint.pt if there is one; False starts anew and replaces it
     progress     True: a line on standard output; or a callable that gets every row
-    devices      processes on this machine, one per GPU or sharing the processor; under torchrun its own number counts
+    devices      processes on this machine, one per GPU or sharing the processor; under torchrun its own
+                 number counts
     accelerator  "cpu", "cuda" or "auto"
 
-    Raises UserError when model, data and space do not fit, when the checkpoint is of another run, or when the disk is
-    full (the earlier checkpoint stays); TrainingDivergedError naming step and architecture; Interrupted (exit code 130)
-    after SIGINT or SIGTERM, once the checkpoint is written.
+    Raises UserError when model, data and space do not fit, when the checkpoint is of another run, or when the
+    disk is full (the earlier checkpoint stays); TrainingDivergedError naming step and architecture;
+    Interrupted (exit code 130) after SIGINT or SIGTERM, once the checkpoint is written.
     """
     config = config or TrainConfig()
     space = single_point(space) if isinstance(space, Arch) else space
@@ -155,7 +158,8 @@ class _Run:
         self.evaluations: list[Row] = []
         self.evaluated = -1  # step of the last evaluation, the same in every process
 
-    # -- state ------------------------------------------------------------------------------------------------------
+    # -- state
+    # ------------------------------------------------------------------------------------------------------
 
     def resume(self) -> int:
         """Load out_dir/checkpoint.pt if there is one. Returns the number of updates done."""
@@ -213,7 +217,8 @@ class _Run:
             ),
         )
 
-    # -- loop -------------------------------------------------------------------------------------------------------
+    # -- loop
+    # -------------------------------------------------------------------------------------------------------
 
     def train(self, first: int, progress: bool | Callable[[Row], None]) -> TrainResult:
         """Steps first..config.steps-1, then the result."""

@@ -1,7 +1,8 @@
 """Losses of every decoder layer and of the encoder's proposals, all layers in one pass.
 
-Source: Appendix A of the paper and the public configuration: IoU-aware binary cross-entropy, L1, generalised IoU, and
-for masks binary cross-entropy and dice on sampled points. Every layer and every group is matched on its own.
+Source: Appendix A of the paper and the public configuration: IoU-aware binary cross-entropy, L1, generalised
+IoU, and for masks binary cross-entropy and dice on sampled points. Every layer and every group is matched on
+its own.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,8 @@ class LossWeights:
 
 
 def label_losses(logits: Tensor, iou: Tensor, matches: Matches, labels: Tensor) -> Tensor:
-    """IoU-aware binary cross-entropy, summed per layer: logits [L, B, N, K], iou [pairs] of the matched boxes -> [L].
+    """IoU-aware binary cross-entropy, summed per layer: logits [L, B, N, K], iou [pairs] of the matched boxes
+    -> [L].
 
     A matched query's class is taught t = p^0.25 * iou^0.75 (at least 0.01, no gradient); everything else is a
     negative weighted by p^2. labels [pairs] are the class indexes of the matched targets.
@@ -51,8 +53,8 @@ def label_losses(logits: Tensor, iou: Tensor, matches: Matches, labels: Tensor) 
 class Criterion:
     """Matching and losses of a forward pass in training mode.
 
-    groups: groups of queries in the output. Computed in float32 (float64 for float64 predictions) whatever the
-    precision of the model; call it outside autocast.
+    groups: groups of queries in the output. Computed in float32 (float64 for float64 predictions) whatever
+    the precision of the model; call it outside autocast.
     """
 
     def __init__(
@@ -77,8 +79,9 @@ class Criterion:
     ) -> dict[str, Tensor]:
         """Losses by name: `loss_ce`, `loss_bbox`, `loss_giou` (`loss_mask_ce`, `loss_mask_dice`) and `total`.
 
-        The last decoder layer has bare names, earlier ones end in `_0`, `_1`, ..., the encoder's in `_enc`; each is
-        divided by `normaliser`, by default max(1, objects in `targets` * groups). `total` is their weighted sum.
+        The last decoder layer has bare names, earlier ones end in `_0`, `_1`, ..., the encoder's in `_enc`;
+        each is divided by `normaliser`, by default max(1, objects in `targets` * groups). `total` is their
+        weighted sum.
         keys: one per image, the source of its random mask points (default: position in the batch).
         """
         predictions = [*output.layers, output.encoder]
@@ -221,6 +224,8 @@ def _position_in_image(image: Tensor, images: int) -> Tensor:
 
 
 def _no_masks(prediction: Prediction, dtype: torch.dtype) -> Tensor:
-    """Zero that depends on the mask outputs: a batch without objects still gives every parameter a (zero) gradient."""
+    """Zero that depends on the mask outputs: a batch without objects still gives every parameter a (zero)
+    gradient.
+    """
     parts = (prediction.mask_features, prediction.mask_queries, prediction.mask_bias)
     return torch.stack([part.flatten()[:0].to(dtype).sum() for part in parts if part is not None]).sum()

@@ -1,7 +1,8 @@
-"""One-to-one assignment of predictions to targets (set loss, Carion et al. 2020), for all layers and groups at once.
+"""One-to-one assignment of predictions to targets (set loss, Carion et al. 2020), for all layers and groups
+at once.
 
-The costs of every decoder layer, image and group come out of a few tensor operations and travel to the processor in
-one transfer; only the assignment itself (Hungarian algorithm) runs per layer, image and group.
+The costs of every decoder layer, image and group come out of a few tensor operations and travel to the
+processor in one transfer; only the assignment itself (Hungarian algorithm) runs per layer, image and group.
 """
 
 from collections.abc import Sequence
@@ -37,8 +38,8 @@ class MatchCosts:
 class Matches:
     """Matched pairs, ordered by layer, then image, then group; each layer has `per_layer` of them.
 
-    layer, image, query, target: LongTensor [layers * per_layer] on the device of the predictions. `query` counts
-    through all groups (0..G*Q-1); `target` is the object's index in its image.
+    layer, image, query, target: LongTensor [layers * per_layer] on the device of the predictions. `query`
+    counts through all groups (0..G*Q-1); `target` is the object's index in its image.
     """
 
     layer: Tensor
@@ -51,7 +52,8 @@ class Matches:
 def label_cost(logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """Focal classification cost of every query for every target: [..., Q, K], labels [..., M] -> [..., Q, M].
 
-    The gain from calling the class present minus that from calling it absent (Deformable DETR's matching cost).
+    The gain from calling the class present minus that from calling it absent (Deformable DETR's matching
+    cost).
     """
     wanted = logits.gather(-1, labels.unsqueeze(-2).expand(*logits.shape[:-1], labels.shape[-1]))
     p = wanted.sigmoid()
@@ -81,8 +83,9 @@ def pair_costs(
 def assign(costs: np.ndarray, counts: Sequence[int], groups: int) -> tuple[np.ndarray, int]:
     """Hungarian assignment of each layer, image and group on its own.
 
-    costs [L, B, G*Q, M]; counts: objects per image. Returns int64 [4, pairs] (layer, image, query, target) and the
-    number of pairs per layer. Images without objects give none; with more objects than queries every query is used.
+    costs [L, B, G*Q, M]; counts: objects per image. Returns int64 [4, pairs] (layer, image, query, target)
+    and the number of pairs per layer. Images without objects give none; with more objects than queries every
+    query is used.
     """
     layers, images, queries, _ = costs.shape
     size = queries // groups
@@ -113,9 +116,11 @@ def match(
     weights: MatchCosts | None = None,
     mask_cost: Tensor | None = None,
 ) -> Matches:
-    """Match the predictions of L layers to the targets: logits [L, B, G*Q, K], boxes [L, B, G*Q, 4] cxcywh in 0..1.
+    """Match the predictions of L layers to the targets: logits [L, B, G*Q, K], boxes [L, B, G*Q, 4] cxcywh in
+    0..1.
 
-    Every layer and every group is matched on its own. Raises ValueError when the queries do not divide into groups.
+    Every layer and every group is matched on its own. Raises ValueError when the queries do not divide into
+    groups.
     """
     if logits.shape[2] % groups:
         raise ValueError(f"{logits.shape[2]} queries do not divide into {groups} groups")

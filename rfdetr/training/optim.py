@@ -1,7 +1,8 @@
 """AdamW with a learning rate per component and per ViT layer, and no decay where decay makes no sense.
 
 Source: Appendix A (layer-wise decay 0.8 over the ViT, no warm-up, no schedule) and the public configuration
-(component decay: encoder lr * 0.7^2, decoder lr * 0.7; no weight decay for norms, biases, embeddings, LayerScale).
+(component decay: encoder lr * 0.7^2, decoder lr * 0.7; no weight decay for norms, biases, embeddings,
+LayerScale).
 """
 
 import math
@@ -27,8 +28,8 @@ def is_decayed(name: str) -> bool:
 def lr_of(name: str, config: TrainConfig, depth: int) -> float:
     """Learning rate of a parameter of a network whose ViT has `depth` blocks.
 
-    ViT: encoder_lr * component_decay^2 * layer_decay^(layers above it), embeddings lowest, final norm 1. Decoder:
-    lr * component_decay. The rest (projector, query selection, heads): lr.
+    ViT: encoder_lr * component_decay^2 * layer_decay^(layers above it), embeddings lowest, final norm 1.
+    Decoder: lr * component_decay. The rest (projector, query selection, heads): lr.
     """
     parts = name.split(".")
     if parts[0] == "backbone":

@@ -1,8 +1,9 @@
 """Mask logits at random points, without ever forming whole masks.
 
-Bilinear sampling is linear, so sampling a mask equals sampling the pixel embedding and taking the dot product. The
-points of an image are shared by all its queries, layers and groups; which of them count for a mask is chosen per
-mask by uncertainty (PointRend, Kirillov et al. 2020). The points are a pure function of the image's key.
+Bilinear sampling is linear, so sampling a mask equals sampling the pixel embedding and taking the dot
+product. The points of an image are shared by all its queries, layers and groups; which of them count for a
+mask is chosen per mask by uncertainty (PointRend, Kirillov et al. 2020). The points are a pure function of
+the image's key.
 """
 
 from collections.abc import Sequence
@@ -23,8 +24,8 @@ UNCERTAIN = 0.75
 class PointPlan:
     """Points of a batch. count: points that a mask is trained on.
 
-    points: [B, 4 * count, 2] x, y in 0..1: first `OVERSAMPLE * count` candidates (the first `count` of them also serve
-    the matching), then `count` for the part that is drawn at random.
+    points: [B, 4 * count, 2] x, y in 0..1: first `OVERSAMPLE * count` candidates (the first `count` of them
+    also serve the matching), then `count` for the part that is drawn at random.
     """
 
     points: Tensor
@@ -69,7 +70,8 @@ def sample_features(prediction: Prediction, plan: PointPlan) -> Tensor:
 def matching_cost(
     sampled: Tensor, queries: Tensor, bias: Tensor, truth: Tensor, mask_weight: float, dice_weight: float
 ) -> Tensor:
-    """Mask cost of every query for every target: sampled [B, C, P], queries [B, N, C], truth [B, M, P] -> [B, N, M].
+    """Mask cost of every query for every target: sampled [B, C, P], queries [B, N, C], truth [B, M, P] -> [B,
+    N, M].
 
     Mean binary cross-entropy and dice over the P points, weighted. Image by image, to bound memory by N * P.
     """
@@ -86,7 +88,9 @@ def matching_cost(
 
 
 def choose_points(logits: Tensor, plan: PointPlan) -> Tensor:
-    """Indexes [..., count] into the plan's points: the most uncertain candidates, the rest random. logits [..., points]."""
+    """Indexes [..., count] into the plan's points: the most uncertain candidates, the rest random. logits
+    [..., points].
+    """
     uncertain = int(UNCERTAIN * plan.count)
     nearest = logits[..., : plan.candidates].detach().abs().topk(uncertain, dim=-1, largest=False).indices
     random = torch.arange(plan.candidates, plan.candidates + plan.count - uncertain, device=logits.device)

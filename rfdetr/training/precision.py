@@ -6,12 +6,13 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_precision(wanted: str, device: torch.device) -> str:
-    """Precision for a device, one of "fp32", "bf16", "fp16"; "auto" takes the fastest one that the hardware really has.
+    """Precision for a device, one of "fp32", "bf16", "fp16"; "auto" takes the fastest one that the hardware
+    really has.
 
-    GPU: bf16 where the cores have it (compute capability 8 and later), else fp16 (a T4). Processor: bf16 with matrix
-    units for it (AMX), else fp32: vector instructions (avx512_bf16) gain too little to be chosen unasked. Measured on
-    two Zen 5 cores: a training step of nano takes 0.7 of the time that it takes in fp32, one of the book's small network
-    the same time (before fp32 products went to oneDNN).
+    GPU: bf16 where the cores have it (compute capability 8 and later), else fp16 (a T4). Processor: bf16 with
+    matrix units for it (AMX), else fp32: vector instructions (avx512_bf16) gain too little to be chosen
+    unasked. Measured on two Zen 5 cores: a training step of nano takes 0.7 of the time that it takes in fp32,
+    one of the book's small network the same time (before fp32 products went to oneDNN).
     """
     if wanted != "auto":
         return wanted

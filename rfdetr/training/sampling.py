@@ -1,9 +1,9 @@
 """What step t trains on: architectures and images as pure functions of (seed, t).
 
-Nothing is remembered and nothing depends on the process, so every process of a run draws the same architecture, and a
-resumed run draws what the uninterrupted one would have drawn. Random numbers come from Philox, a counter-based
-generator. Source: Section 3 and Appendix A (one architecture per step, drawn uniformly; decoder layers and queries stay
-at the maximum in training and are only dropped at inference).
+Nothing is remembered and nothing depends on the process, so every process of a run draws the same
+architecture, and a resumed run draws what the uninterrupted one would have drawn. Random numbers come from
+Philox, a counter-based generator. Source: Section 3 and Appendix A (one architecture per step, drawn
+uniformly; decoder layers and queries stay at the maximum in training and are only dropped at inference).
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,13 +30,15 @@ def draw(
 ) -> list[Arch]:
     """Architectures of step `step` (0-based); their gradients are averaged.
 
-    uniform    one architecture: resolution, patch size and windows drawn uniformly from the nominal grid (the paper)
-    sandwich   three: the most and the least expensive encoder setting and a uniform one (an ablation; Yu et al. 2019)
-    biased     one: an encoder setting with probability proportional to `odds`, triples (effective resolution, patch
-               size, windows) or (nominal resolution, ...) -> weight >= 0
+    uniform    one architecture: resolution, patch size and windows drawn uniformly from the nominal grid (the
+               paper)
+    sandwich   three: the most and the least expensive encoder setting and a uniform one (an ablation; Yu et
+               al. 2019)
+    biased     one: an encoder setting with probability proportional to `odds`, triples (effective resolution,
+               patch size, windows) or (nominal resolution, ...) -> weight >= 0
 
-    Decoder layers and queries (limited to the tokens) are the maximum of the space. Raises UserError for an unknown
-    strategy or impossible odds.
+    Decoder layers and queries (limited to the tokens) are the maximum of the space. Raises UserError for an
+    unknown strategy or impossible odds.
     """
     rng = stream(seed, _ARCH, step)
     if strategy == "uniform":
@@ -77,7 +79,8 @@ def _order(seed: int, epoch: int, length: int) -> np.ndarray:
 
 
 def image_indexes(seed: int, first: int, count: int, length: int) -> list[int]:
-    """Dataset indexes at positions first..first+count-1 of an endless stream: one permutation after the other.
+    """Dataset indexes at positions first..first+count-1 of an endless stream: one permutation after the
+    other.
 
     Every run of `length` positions that starts at a multiple of `length` holds each image once.
     """
@@ -86,7 +89,9 @@ def image_indexes(seed: int, first: int, count: int, length: int) -> list[int]:
 
 
 def step_slots(step: int, per_process: int, rank: int = 0, world: int = 1) -> range:
-    """Stream positions of process `rank` at a step. The step's images do not depend on how many processes share them."""
+    """Stream positions of process `rank` at a step. The step's images do not depend on how many processes
+    share them.
+    """
     first = (step * world + rank) * per_process
     return range(first, first + per_process)
 

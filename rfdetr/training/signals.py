@@ -18,7 +18,9 @@ class Interrupted(SystemExit):
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Event that SIGINT or SIGTERM sets; a second signal acts as usual. Off the main thread signals are left alone."""
+    """Event that SIGINT or SIGTERM sets; a second signal acts as usual. Off the main thread signals are left
+    alone.
+    """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event

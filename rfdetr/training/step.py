@@ -20,8 +20,8 @@ from rfdetr.training.precision import Precision, resolve_precision
 
 @dataclass(frozen=True)
 class StepResult:
-    """losses: by name, of the whole batch (all processes, averaged over the step's architectures). grad_norm: before
-    clipping. updated: False when loss or gradients were not finite and the weights were left alone.
+    """losses: by name, of the whole batch (all processes, averaged over the step's architectures). grad_norm:
+    before clipping. updated: False when loss or gradients were not finite and the weights were left alone.
     """
 
     losses: dict[str, float]
@@ -33,9 +33,10 @@ class StepResult:
 class Stepper:
     """Updates a network in place.
 
-    Gradients are averaged over processes by hand, in one buffer, instead of by hooks during backward: any parameter may
-    be unused in a step, several architectures may share one, and accumulation needs no special case. Every loss is
-    divided by the objects of the WHOLE batch, so a batch split over micro-batches or processes gives the same update.
+    Gradients are averaged over processes by hand, in one buffer, instead of by hooks during backward: any
+    parameter may be unused in a step, several architectures may share one, and accumulation needs no special
+    case. Every loss is divided by the objects of the WHOLE batch, so a batch split over micro-batches or
+    processes gives the same update.
     """
 
     def __init__(self, model: RFDETR, config: TrainConfig, fabric: Fabric) -> None:
@@ -53,7 +54,9 @@ class Stepper:
         self.ema = EMA(model, config.ema_decay, config.ema_tau) if config.ema_decay is not None else None
 
     def __call__(self, data: StepData, step: int, objects: int) -> StepResult:
-        """One update at step `step` (0-based) with this process's data; `objects` counts those of all processes."""
+        """One update at step `step` (0-based) with this process's data; `objects` counts those of all
+        processes.
+        """
         factor = set_lr(self.optimizer, step, self.config)
         self.model.train()
         sums = self._backward(data, objects)

@@ -13,9 +13,10 @@ from rfdetr.data.dataset import Target
 class PackedTargets:
     """Objects of B images, padded to M = the largest number of objects in one image (at least 1).
 
-    counts: list of B object counts. labels [B, M] class indexes (0 where padded). boxes [B, M, 4] cxcywh in 0..1
-    (a box that covers the image where padded, so that no division by zero arises). masks: all instance masks
-    flattened one after the other, bool [total pixels], or None; offsets, heights, widths [B, M] say where each lies.
+    counts: list of B object counts. labels [B, M] class indexes (0 where padded). boxes [B, M, 4] cxcywh in
+    0..1 (a box that covers the image where padded, so that no division by zero arises). masks: all instance
+    masks flattened one after the other, bool [total pixels], or None; offsets, heights, widths [B, M] say
+    where each lies.
     """
 
     counts: tuple[int, ...]
@@ -32,7 +33,8 @@ class PackedTargets:
         return sum(self.counts)
 
     def sample_masks(self, images: Tensor, objects: Tensor, points: Tensor) -> Tensor:
-        """Masks at points (nearest pixel). images, objects [...] pick masks, points [..., P, 2] are x, y in 0..1.
+        """Masks at points (nearest pixel). images, objects [...] pick masks, points [..., P, 2] are x, y in
+        0..1.
 
         Returns float [..., P] of 0 and 1. Raises ValueError when the targets carry no masks.
         """

@@ -27,7 +27,8 @@ class RuntimeInfo:
 class Runtime(ABC):
     """One loaded artifact. `bind` puts inputs on the device, `infer` computes, `fetch` brings outputs back.
 
-    The three are apart because a latency counts `infer` only and states the copies separately. `run` is all three.
+    The three are apart because a latency counts `infer` only and states the copies separately. `run` is all
+    three.
     """
 
     artifact: Artifact
@@ -51,7 +52,9 @@ class Runtime(ABC):
         """Outputs of the last `infer`, on the host."""
 
     def device_ms(self) -> float | None:
-        """Duration of the last `infer` from device events, ms; None where the host's clock is the right one."""
+        """Duration of the last `infer` from device events, ms; None where the host's clock is the right
+        one.
+        """
         return None
 
     @property

@@ -26,7 +26,9 @@ def load_bindings() -> Any:
 
 
 class Cuda:
-    """One stream on one device. Every call is checked. Addresses and handles are plain integers or binding objects."""
+    """One stream on one device. Every call is checked. Addresses and handles are plain integers or binding
+    objects.
+    """
 
     def __init__(self, device: int = 0) -> None:
         self.api = load_bindings()

@@ -43,8 +43,8 @@ class OnnxRuntime(Runtime):
         provider      cpu, cuda or tensorrt
         threads       threads inside an operator (CPU); operators run one after the other
         fp16          let the TensorRT provider choose FP16 for an FP32 file
-        emulate_fp16  round every FP16 tensor of an FP16 file to FP16 (`rfdetr.benchmark.fp16.emulated`), for its accuracy;
-                      such a runtime cannot be timed
+        emulate_fp16  round every FP16 tensor of an FP16 file to FP16 (`rfdetr.benchmark.fp16.emulated`), for
+                      its accuracy; such a runtime cannot be timed
         device        index of the GPU
 
         Otherwise the precision of an FP16 file on a processor is "mixed": most of it is computed in FP32.

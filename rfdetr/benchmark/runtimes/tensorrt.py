@@ -63,7 +63,8 @@ class TensorRTRuntime(Runtime):
     def load(cls, artifact: Artifact, cuda_graph: bool = True, device: int = 0, **_: Any) -> Self:
         """Load an engine.
 
-        cuda_graph  record the pass once and replay it; where recording fails, passes are launched and `info` says so
+        cuda_graph  record the pass once and replay it; where recording fails, passes are launched and `info`
+                    says so
         device      index of the GPU
         """
         trt = load_tensorrt()

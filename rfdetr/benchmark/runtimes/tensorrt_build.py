@@ -28,9 +28,9 @@ def build_engine(
 ) -> Artifact:
     """Build an engine and describe it in `<path>.json`; the engine's own SHA-256 is then its name.
 
-    precision        fp32 (TF32 off), tf32, fp16, or int8 (the file must hold quantise/dequantise nodes, as there is no
-                     calibration here). The builder may choose more precise kernels: the description's `precision` is
-                     what was built, `requested` what was asked for
+    precision        fp32 (TF32 off), tf32, fp16, or int8 (the file must hold quantise/dequantise nodes, as
+                     there is no calibration here). The builder may choose more precise kernels: the
+                     description's `precision` is what was built, `requested` what was asked for
     keep_fp32        names of nodes that must not run in FP16 (`rfdetr.benchmark.fp16.nodes_to_keep`)
     timing_cache     file of kernel timings, read and updated: later builds are faster and choose alike
     batches          smallest, usual and largest batch, if the file's batch is open
@@ -170,10 +170,11 @@ _TYPES = {"fp32": "fp32", "float": "fp32", "tf32": "tf32", "fp16": "fp16", "half
 
 
 def layer_precisions(information: dict[str, Any]) -> dict[str, str]:
-    """Precision of every layer from the engine inspector's JSON: the least precise of its floating-point outputs.
+    """Precision of every layer from the engine inspector's JSON: the least precise of its floating-point
+    outputs.
 
-    Layers of whole numbers are left out; a layer whose type is not told is "unknown". Raises UserError for an engine that
-    was built without detailed information.
+    Layers of whole numbers are left out; a layer whose type is not told is "unknown". Raises UserError for an
+    engine that was built without detailed information.
     """
     found: dict[str, str] = {}
     for layer in information.get("Layers", []):
@@ -200,7 +201,8 @@ def _type_of(text: str) -> str:
 
 
 def precision_as_built(layers: dict[str, str], requested: str) -> str:
-    """One word for an engine: fp32, tf32, fp16, int8, "mixed" if the request was followed by a minority, or "unknown".
+    """One word for an engine: fp32, tf32, fp16, int8, "mixed" if the request was followed by a minority, or
+    "unknown".
 
     A lower precision was asked for counts as built when most layers have it (some always stay in FP32).
     """

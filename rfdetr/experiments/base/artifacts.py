@@ -1,7 +1,7 @@
 """Artifact store: what takes long is made once, and results are written with where they come from.
 
-An artifact (a trained supernet, a search table) is a folder whose name holds a key of everything that decides its content.
-Two chapters that ask for the same artifact share it, also when they run at the same time.
+An artifact (a trained supernet, a search table) is a folder whose name holds a key of everything that decides
+its content. Two chapters that ask for the same artifact share it, also when they run at the same time.
 """
 
 import hashlib
@@ -23,7 +23,9 @@ _MARK = "artifact.json"
 
 
 def default_root() -> Path:
-    """Folder of the store: $RFDETR_STORE, or build/artifacts below the repository or, for an installed package, here."""
+    """Folder of the store: $RFDETR_STORE, or build/artifacts below the repository or, for an installed
+    package, here.
+    """
     chosen = os.environ.get("RFDETR_STORE")
     if chosen:
         return Path(chosen).expanduser()
@@ -65,8 +67,9 @@ class Store:
         key      everything that decides the content, JSON values only (profile, seed, sizes)
         modules  module names whose code decides the content too, e.g. `rfdetr.training.loop`
 
-        `work` is `<name>-<key>.partial` and outlives a killed or failed build, so `build` can resume from what it finds there; it
-        becomes the artifact only when `build` returns. A second process that asks meanwhile waits and gets the same folder.
+        `work` is `<name>-<key>.partial` and outlives a killed or failed build, so `build` can resume from
+        what it finds there; it becomes the artifact only when `build` returns. A second process that asks
+        meanwhile waits and gets the same folder.
         """
         from filelock import FileLock
 
@@ -107,7 +110,9 @@ class Store:
 def save_result(
     store: Store, chapter: str, df: "pd.DataFrame", provenance: Mapping[str, Any], name: str = "result"
 ) -> Path:
-    """Write a table as `<name>.csv` and its provenance and columns as `<name>.json`; returns the path of the CSV."""
+    """Write a table as `<name>.csv` and its provenance and columns as `<name>.json`; returns the path of the
+    CSV.
+    """
     folder = store.results(str(provenance["profile"]), chapter)
     path = folder / f"{name}.csv"
     with atomic_path(path) as temporary:

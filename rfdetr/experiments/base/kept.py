@@ -1,7 +1,8 @@
-"""Results of runs that are too long for a chapter: made once, committed under `results/`, shown with where they come from.
+"""Results of runs that are too long for a chapter: made once, committed under `results/`, shown with where
+they come from.
 
-One folder per result: CSV tables, `result.json` (provenance, tables with their SHA-256) and, where a chapter computes
-with it, the network. `rfdetr.experiments.base.long_runs` makes them.
+One folder per result: CSV tables, `result.json` (provenance, tables with their SHA-256) and, where a chapter
+computes with it, the network. `rfdetr.experiments.base.long_runs` makes them.
 """
 
 import json
@@ -24,7 +25,9 @@ _RECORD, _WEIGHTS = "result.json", "network.safetensors"
 
 @dataclass(frozen=True)
 class Kept:
-    """A kept result: tables by name, the record (provenance and numbers that are no table), and its folder."""
+    """A kept result: tables by name, the record (provenance and numbers that are no table), and its
+    folder.
+    """
 
     tables: Mapping[str, "pd.DataFrame"]
     record: Mapping[str, Any]
@@ -81,7 +84,9 @@ def keep(
     digits: int = 6,
     **numbers: Any,
 ) -> None:
-    """Write tables (reals with `digits` significant digits), record and, if given, the network (see `write_network`)."""
+    """Write tables (reals with `digits` significant digits), record and, if given, the network (see
+    `write_network`).
+    """
     digests = {}
     for name, table in tables.items():
         path = folder / f"{name}.csv"
@@ -107,7 +112,9 @@ def write_network(model: "RFDETR", path: Path) -> None:
 
 
 def read_network(path: Path) -> "RFDETR":
-    """A network of `write_network` in float32 and evaluation mode; UserError when the file is missing or damaged."""
+    """A network of `write_network` in float32 and evaluation mode; UserError when the file is missing or
+    damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
     from rfdetr.model.config import ModelConfig

@@ -1,4 +1,6 @@
-"""What makes the kept results (`rfdetr.experiments.base.kept`) anew. Finished parts are in the artifact store: a stopped run goes on."""
+"""What makes the kept results (`rfdetr.experiments.base.kept`) anew. Finished parts are in the artifact
+store: a stopped run goes on.
+"""
 
 from pathlib import Path
 
@@ -16,7 +18,9 @@ RUNS = {
 
 
 def make(name: str, out: Path | None = None, seed: int = 0, store: Store | None = None) -> Path:
-    """Run what makes a result and write it to `out` (default: the committed folder). Takes from minutes to hours."""
+    """Run what makes a result and write it to `out` (default: the committed folder). Takes from minutes to
+    hours.
+    """
     if name not in RUNS:
         raise UserError(f"unknown result {name!r}; choose one of {', '.join(RUNS)}")
     folder = out or results_root() / name

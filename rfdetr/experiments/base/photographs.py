@@ -28,7 +28,8 @@ def network_input(name: str, resolution: int) -> "Tensor":
 
 
 def patches(size: int, count: int, seed: int = 0) -> "Tensor":
-    """Square patches cut at random places out of both photographs: float64 [count, 3, size, size], zero mean, unit deviation.
+    """Square patches cut at random places out of both photographs: float64 [count, 3, size, size], zero mean,
+    unit deviation.
 
     Mean and deviation are those of all the patches together, per colour channel.
     """

@@ -69,9 +69,10 @@ class Profile:
     timing: Timing = Timing()
 
 
-# From scratch on small data: one learning rate for all parts and no decay over the ViT's layers. Unlike the paper's
-# recipe, which starts from pre-trained weights, it warms up and ends at a small rate; no average of the weights; and
-# the class loss weighs more, because here the classes, not the boxes, are what is learned last.
+# From scratch on small data: one learning rate for all parts and no decay over the ViT's layers. Unlike the
+# paper's recipe, which starts from pre-trained weights, it warms up and ends at a small rate; no average of
+# the weights; and the class loss weighs more, because here the classes, not the boxes, are what is learned
+# last.
 _SCRATCH: dict[str, Any] = {
     "lr": 1e-3,
     "encoder_lr": 1e-3,
@@ -125,8 +126,9 @@ _CPU = Recipe(
     study_seeds=3,
 )  # fmt: skip
 
-# The printed grid in miniature, point for point: eleven resolutions, the printed patch sizes halved, the printed windows
-# and depths, the printed query counts divided by ten. Trained once for longer; chapter 05 shows the kept result.
+# The printed grid in miniature, point for point: eleven resolutions, the printed patch sizes halved, the
+# printed windows and depths, the printed query counts divided by ten. Trained once for longer; chapter 05
+# shows the kept result.
 _FULL_RESOLUTIONS = tuple(range(64, 145, 8))
 _FULL_PATCHES = tuple(p // 2 for p in SEARCH_GRID.patch_sizes)
 _FULL_QUERIES = tuple(q // 10 for q in SEARCH_GRID.queries)

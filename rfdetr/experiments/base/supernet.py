@@ -1,7 +1,7 @@
 """The trained supernet that chapters share, and the same network trained on one architecture alone.
 
-Source: Section 3 of the paper (weight-sharing training). Both are artifacts: the same profile and seed are never
-trained twice, and a killed training goes on where it stopped.
+Source: Section 3 of the paper (weight-sharing training). Both are artifacts: the same profile and seed are
+never trained twice, and a killed training goes on where it stopped.
 """
 
 import json
@@ -28,7 +28,9 @@ MODULES = ("rfdetr.training.loop", "rfdetr.data.scenes")
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network: in evaluation mode, with the log of its training (one row per step) and its folder."""
+    """A trained network: in evaluation mode, with the log of its training (one row per step) and its
+    folder.
+    """
 
     model: "RFDETR"
     log: "pd.DataFrame"
@@ -51,7 +53,9 @@ def data(profile: Profile, split: str, domain: str = "digits") -> Scenes:
 def train_supernet(
     profile: Profile, seed: int, store: Store, domain: str = "digits", show: bool = True
 ) -> Trained:
-    """The supernet: every step draws one (resolution, patch size, windows) from the profile's training space."""
+    """The supernet: every step draws one (resolution, patch size, windows) from the profile's training
+    space.
+    """
     return _trained("supernet", profile, profile.recipe.training, {}, seed, store, domain, show)
 
 

@@ -55,7 +55,9 @@ def _claims() -> dict[str, str]:
 def save_verdicts(
     store: Store, chapter: str, verdicts: Iterable[Verdict], provenance: Mapping[str, Any]
 ) -> Path:
-    """Write a chapter's verdicts as `verdicts.json`, which the book's status board lists; returns its path."""
+    """Write a chapter's verdicts as `verdicts.json`, which the book's status board lists; returns its
+    path.
+    """
     path = store.results(str(provenance["profile"]), chapter) / "verdicts.json"
     rows = [{**asdict(verdict), "statement": verdict.statement} for verdict in verdicts]
     write_json(path, {"chapter": chapter, "verdicts": rows, "provenance": dict(provenance)})
