@@ -56,13 +56,16 @@ def main() -> None:
     print(f"{len(archs)} sub-networks in {len(chosen)} encoder triples, {options.images} pictures")
     print(f"different numbers       {differences} of {len(archs) * len(METRICS)}")
     print(
-        f"operations per picture  {flops.shared_gflops:.2f} GFLOPs shared, {flops.one_by_one_gflops:.2f} one by one: {flops.ratio:.1f}x"
+        f"operations per picture  {flops.shared_gflops:.2f} GFLOPs shared, {flops.one_by_one_gflops:.2f} one"
+        f" by one: {flops.ratio:.1f}x"
     )
     print(
-        f"wall time               {shared_seconds:.1f} s shared, {alone_seconds:.1f} s one by one: {alone_seconds / shared_seconds:.1f}x"
+        f"wall time               {shared_seconds:.1f} s shared, {alone_seconds:.1f} s one by one:"
+        f" {alone_seconds / shared_seconds:.1f}x"
     )
     print(
-        f"per sub-network         {1e3 * shared_seconds / len(archs):.1f} ms shared, {1e3 * alone_seconds / len(archs):.1f} ms one by one"
+        f"per sub-network         {1e3 * shared_seconds / len(archs):.1f} ms shared,"
+        f" {1e3 * alone_seconds / len(archs):.1f} ms one by one"
     )
     for stage in grid.STAGES:
         seconds = sum(result["seconds"][stage] for result in shared.values())

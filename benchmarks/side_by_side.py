@@ -174,6 +174,6 @@ def describe_machine() -> None:
     import transformers
 
     print(
-        f"torch {torch.__version__}, transformers {transformers.__version__}, {torch.get_num_threads()} threads, "
-        f"{platform.machine()} {platform.system()}"
+        f"torch {torch.__version__}, transformers {transformers.__version__}, {torch.get_num_threads()}"
+        f" threads, {platform.machine()} {platform.system()}"
     )

@@ -53,9 +53,9 @@ class Arch:
         if self.queries > self.tokens:
             fits = replace(self, queries=self.tokens)
             raise ArchError(
-                f"{self.queries} queries are more than the {self.tokens} tokens of resolution {self.resolution} "
-                f"with patch size {self.patch_size}; use at most {self.tokens} queries, a smaller patch size or "
-                "a larger resolution",
+                f"{self.queries} queries are more than the {self.tokens} tokens of resolution"
+                f" {self.resolution} with patch size {self.patch_size}; use at most {self.tokens} queries, a"
+                " smaller patch size or a larger resolution",
                 (fits,),
             )
 
@@ -90,8 +90,8 @@ class Arch:
         match = re.fullmatch(r"r(\d+)-p(\d+)-w(\d+)-d(\d+)-q(\d+)", text)
         if match is None:
             raise ArchError(
-                f"cannot read the architecture {text!r}: write it as r384-p16-w2-d2-q300 "
-                f"(resolution, patch size, windows, decoder layers, queries) or name a preset: {', '.join(PRESETS)}"
+                f"cannot read the architecture {text!r}: write it as r384-p16-w2-d2-q300 (resolution, patch"
+                f" size, windows, decoder layers, queries) or name a preset: {', '.join(PRESETS)}"
             )
         return cls(*map(int, match.groups()))
 
@@ -136,7 +136,8 @@ def round_resolution(nominal: int, patch_size: int, windows: int) -> int:
     unit = patch_size * windows
     if nominal < unit:
         raise ArchError(
-            f"resolution {nominal} is smaller than one window of patches, {patch_size} * {windows} = {unit} px"
+            f"resolution {nominal} is smaller than one window of patches, {patch_size} * {windows} ="
+            f" {unit} px"
         )
     return nominal // unit * unit
 

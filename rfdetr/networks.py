@@ -43,6 +43,7 @@ def open_network(target: str | Path) -> "RFDETR":
 
         return rfdetr.load_official(preset, file)
     raise UserError(
-        f"there is no file {name} and no configuration of that name; give a checkpoint of `train` or its folder, "
-        f"one of {', '.join(PRESETS)}, <one of them>:<file of published weights>, or {RANDOM}<one of them>"
+        f"there is no file {name} and no configuration of that name; give a checkpoint of `train` or its"
+        f" folder, one of {', '.join(PRESETS)}, <one of them>:<file of published weights>, or {RANDOM}<one of"
+        " them>"
     )

@@ -47,7 +47,8 @@ import json, os
 from pathlib import Path
 folder = Path(os.environ["RFDETR_STORE"]) / "results" / profile / "02_two"
 folder.mkdir(parents=True)
-verdict = {"claim": "C001", "statement": "a|b", "verdict": "consistent", "numbers": {"ap": 0.5}, "why": "seen"}
+verdict = {"claim": "C001", "statement": "a|b", "verdict": "consistent"}
+verdict |= {"numbers": {"ap": 0.5}, "why": "seen"}
 (folder / "verdicts.json").write_text(json.dumps({"verdicts": [verdict]}))
 load()"""
 FIGURES = """import base64
@@ -286,7 +287,10 @@ def test_page_takes_todays_text_and_the_outputs_by_position():
 
 
 def test_paper_objects_are_read_from_the_opening():
-    stated = "*The paper's objects: Section 3 and Figures 2 and 3 (arXiv v1), with Appendix A; Tables 7, 8.*\n\nSee Table 1."
+    stated = (
+        "*The paper's objects: Section 3 and Figures 2 and 3 (arXiv v1), with Appendix A; Tables 7,"
+        " 8.*\n\nSee Table 1."
+    )
     assert (
         paper_objects(notebook(title="04 Training", prose=stated))
         == "Section 3, Figures 2 and 3, Appendix A, Tables 7, 8"

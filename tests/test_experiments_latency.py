@@ -205,11 +205,21 @@ def test_verdicts_follow_the_numbers(half, plain, expected):
 def test_a_t4_decides_what_only_it_can_decide(found, monkeypatch, tmp_path):
     rows = [
         {
-            "model": "medium", "requested": "fp16", "protocol": "buffered", "pause_ms": pause, "latency_ms": ms,
-            "latency_low_ms": ms - 0.05, "latency_high_ms": ms + high, "throttle": state,
+            "model": "medium",
+            "requested": "fp16",
+            "protocol": "buffered",
+            "pause_ms": pause,
+            "latency_ms": ms,
+            "latency_low_ms": ms - 0.05,
+            "latency_high_ms": ms + high,
+            "throttle": state,
         }
-        for pause, ms, high, state in [(0.0, 4.7, 0.0, "throttled"), (200.0, 4.4, 0.0, "clean"), (800.0, 4.4, 0.1, "clean")]
-    ]  # fmt: skip
+        for pause, ms, high, state in [
+            (0.0, 4.7, 0.0, "throttled"),
+            (200.0, 4.4, 0.0, "clean"),
+            (800.0, 4.4, 0.1, "clean"),
+        ]
+    ]
     half = accuracies((0.5, 0.0, 0.0), (0.5, 0.0, 0.0), (0.5, 0.0, 0.0))
 
     def decided(frame):

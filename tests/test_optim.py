@@ -36,10 +36,19 @@ def test_what_decays():
     assert {"backbone.patch_kernel", "backbone.blocks.0.attention.qkv.weight", "class_head.weight"} <= decayed
     assert "decoder.layers.0.self_attention.in_weight" in decayed and "selection.classes.weight" in decayed
     spared = {
-        "backbone.positions", "backbone.class_token", "query_features", "reference_deltas", "backbone.blocks.1.scale1",
-        "selection.norm.weight", "selection.classes.bias", "mask_head.norm.weight", "projector.norm.weight",
-        "projector.split.norm.weight", "decoder.layers.0.self_attention.in_bias", "decoder.layers.1.norm2.weight",
-    }  # fmt: skip
+        "backbone.positions",
+        "backbone.class_token",
+        "query_features",
+        "reference_deltas",
+        "backbone.blocks.1.scale1",
+        "selection.norm.weight",
+        "selection.classes.bias",
+        "mask_head.norm.weight",
+        "projector.norm.weight",
+        "projector.split.norm.weight",
+        "decoder.layers.0.self_attention.in_bias",
+        "decoder.layers.1.norm2.weight",
+    }
     assert spared <= {name for name, _ in model.named_parameters()} - decayed
 
 

@@ -207,7 +207,8 @@ def package(tmp_path):
         "lib/model/__init__.py": "",
         "lib/model/net.py": "def build():\n    from ..arch import x\n    return x\n",
         "lib/model/typed.py": (
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from lib.tool import run\nimport lib.arch\n"
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from lib.tool import run\nimport"
+            " lib.arch\n"
         ),
         "lib/paper/__init__.py": "",
         "lib/paper/read.py": "",
@@ -215,7 +216,10 @@ def package(tmp_path):
         "lib/tool.py": "def run():\n    return 1\n",
         "lib/runtimes/__init__.py": "",
         "lib/runtimes/fast.py": "",
-        "lib/pick.py": "from importlib import import_module\ndef get(n):\n    return import_module(f'lib.runtimes.{n}')\n",
+        "lib/pick.py": (
+            "from importlib import import_module\ndef get(n):\n    return"
+            " import_module(f'lib.runtimes.{n}')\n"
+        ),
     }
     for name, text in files.items():
         path = tmp_path / name
@@ -253,7 +257,8 @@ def test_digest_of_meaning_ignores_comments_and_docstrings(package):
     before = meaning_digest(files, package), files_digest(files, package)
     net = package / "lib/model/net.py"
     net.write_text(
-        '"""Words."""\n\n\ndef build():\n    """More words."""\n    from ..arch import x  # why\n\n    return x\n'
+        '"""Words."""\n\n\ndef build():\n    """More words."""\n    from ..arch import x  # why\n\n   '
+        " return x\n"
     )
     commented = meaning_digest(files, package), files_digest(files, package)
     assert commented[0] == before[0]

@@ -254,9 +254,15 @@ def test_automatic_precision_on_a_processor():
 
 def test_evaluation_of_both_ends(tmp_path):
     result = train(
-        network(), data(), SPACE, CONFIG.replace(steps=2, evaluate_every=1), tmp_path, val=data(4), progress=False,
+        network(),
+        data(),
+        SPACE,
+        CONFIG.replace(steps=2, evaluate_every=1),
+        tmp_path,
+        val=data(4),
+        progress=False,
         accelerator="cpu",
-    )  # fmt: skip
+    )
     found = [(row["step"], row["arch"]) for row in result.evaluations]
     assert found == [(step, arch.id) for step in (1, 2) for arch in (SPACE.largest, SPACE.smallest)]
     assert all(0 <= row["AP"] <= 1 for row in result.evaluations)

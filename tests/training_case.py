@@ -18,10 +18,22 @@ from rfdetr.training.loop import TrainResult, train
 
 SPACE = SearchSpace((48, 64), (8, 16), (1, 2), (1, 2), (4, 8))
 MODEL = {
-    "num_classes": 10, "embed_dim": 24, "depth": 2, "heads": 2, "feature_layers": (1, 2), "base_patch": 8,
-    "position_grid": 8, "hidden_dim": 16, "decoder_layers": 2, "queries": 8, "groups": 2, "self_heads": 2,
-    "cross_heads": 2, "points": 2, "ffn_dim": 32,
-}  # fmt: skip
+    "num_classes": 10,
+    "embed_dim": 24,
+    "depth": 2,
+    "heads": 2,
+    "feature_layers": (1, 2),
+    "base_patch": 8,
+    "position_grid": 8,
+    "hidden_dim": 16,
+    "decoder_layers": 2,
+    "queries": 8,
+    "groups": 2,
+    "self_heads": 2,
+    "cross_heads": 2,
+    "points": 2,
+    "ffn_dim": 32,
+}
 CONFIG = TrainConfig(
     steps=8, batch_size=2, checkpoint_every=3, lr=1e-3, encoder_lr=1e-3, ema_tau=5.0, precision="fp32"
 )

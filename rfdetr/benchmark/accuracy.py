@@ -76,8 +76,8 @@ def evaluate_artifact(
     missing = {"logits", "boxes"} - {o.name for o in loaded.artifact.outputs}
     if missing:
         raise UserError(
-            f"{loaded.artifact.name} has no output {', '.join(sorted(missing))}; only graphs with the outputs of "
-            "rfdetr.export.onnx can be evaluated"
+            f"{loaded.artifact.name} has no output {', '.join(sorted(missing))}; only graphs with the outputs"
+            " of rfdetr.export.onnx can be evaluated"
         )
     options.setdefault("categories", category_map(loaded.artifact))
     return evaluate(network, dataset, resolution=network.resolution, **options)

@@ -115,7 +115,8 @@ def to_fp16(artifact: Artifact, path: str | Path, keep: Sequence[str] = ()) -> A
 
     if artifact.format != "onnx" or artifact.precision not in ("fp32", "unknown"):
         raise UserError(
-            f"only FP32 ONNX files can be converted, not {artifact.name} ({artifact.format}, {artifact.precision})"
+            f"only FP32 ONNX files can be converted, not {artifact.name} ({artifact.format},"
+            f" {artifact.precision})"
         )
     try:
         from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16

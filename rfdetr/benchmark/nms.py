@@ -54,7 +54,8 @@ class WithNms(Runtime):
         outputs = inner.artifact.outputs
         if len(outputs) != 1 or len(outputs[0].shape) != 3:
             raise UserError(
-                f"NMS is applied to graphs with one output [B, 4 + classes, boxes], not to {inner.artifact.name}"
+                "NMS is applied to graphs with one output [B, 4 + classes, boxes], not to"
+                f" {inner.artifact.name}"
             )
         self._inner, self._options = inner, (iou, threshold, most, candidates)
         self.artifact = inner.artifact

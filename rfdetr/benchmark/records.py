@@ -145,8 +145,8 @@ class JointRecord:
             )
         if a.precision != b.precision:
             raise ArtifactMismatchError(
-                f"artifact {a.sha256[:12]} was evaluated at {a.precision} ({a.runtime}) but timed at {b.precision} "
-                f"({b.runtime}): run both in the same runtime at the same precision"
+                f"artifact {a.sha256[:12]} was evaluated at {a.precision} ({a.runtime}) but timed at"
+                f" {b.precision} ({b.runtime}): run both in the same runtime at the same precision"
             )
 
     def row(self) -> dict[str, Any]:

@@ -32,9 +32,19 @@ PAUSES_MS = (0.0, 200.0, 400.0, 800.0)  # Table 20
 PAPER_PAUSE_MS = 200.0
 MODELS = ("nano", "small", "medium", "large", "seg-nano")
 COLUMNS = (
-    "model", "precision", "protocol", "pause_ms", "latency_ms", "latency_low_ms", "latency_high_ms", "printed_ms", "ap",
-    "printed_ap", "throttle", "noisy",
-)  # fmt: skip
+    "model",
+    "precision",
+    "protocol",
+    "pause_ms",
+    "latency_ms",
+    "latency_low_ms",
+    "latency_high_ms",
+    "printed_ms",
+    "ap",
+    "printed_ap",
+    "throttle",
+    "noisy",
+)
 
 
 def check_device(device: int = 0) -> None:

@@ -126,9 +126,9 @@ def _made_with(record: Mapping[str, Any]) -> str:
         f", `{name} = {value!r}`" for name, value in record["parameters"].items() if name != "profile"
     )
     return (
-        f"```{{div}} made-with\nMade with profile `{record['profile']}`{given} in {record['seconds']:g} s "
-        f"(peak memory {record['peak_mb']} MB) on {record['date'][:10]}, commit `{record['commit']}`, {record['machine']}; "
-        f"key `{record['key'][:12]}`.\n```"
+        f"```{{div}} made-with\nMade with profile `{record['profile']}`{given} in {record['seconds']:g} s"
+        f" (peak memory {record['peak_mb']} MB) on {record['date'][:10]}, commit `{record['commit']}`,"
+        f" {record['machine']}; key `{record['key'][:12]}`.\n```"
     )
 
 

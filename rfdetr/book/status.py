@@ -10,9 +10,10 @@ STATUS = "book/status"
 
 _INTRODUCTION = """# Status board
 
-This page is generated when the book is built. It says how each chapter of this copy of the site was made. The key is the beginning of
-a hash over everything that a chapter's outputs depend on: its code, its parameters, the files of the package that it
-imports, the data and the versions of the libraries. A chapter with the same key is not executed again.
+This page is generated when the book is built. It says how each chapter of this copy of the site was made.
+The key is the beginning of a hash over everything that a chapter's outputs depend on: its code, its
+parameters, the files of the package that it imports, the data and the versions of the libraries. A chapter
+with the same key is not executed again.
 """
 _BOARD = ("Chapter", "Paper", "State", "Seconds", "Peak memory", "Commit", "Date (UTC)", "Key")
 _VERDICTS = ("Claim", "Statement", "Verdict", "Numbers", "Why", "Chapter")

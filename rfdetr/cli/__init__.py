@@ -22,7 +22,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="RF-DETR with its neural architecture search: train a supernet, search it, measure it, read the book.",
+    help=(
+        "RF-DETR with its neural architecture search: train a supernet, search it, measure it, read the book."
+    ),
 )
 app.add_typer(data_app, name="data")
 for _command in (train, evaluate, search, select, results, export, predict, benchmark, t4, book):

@@ -16,7 +16,10 @@ Data = Annotated[str, typer.Option(help="A registered name (digits, bccd, ...) o
 Weights = Annotated[
     str,
     typer.Argument(
-        help="A checkpoint.pt of `train` or its folder, a published name such as nano, nano:FILE, or random:nano."
+        help=(
+            "A checkpoint.pt of `train` or its folder, a published name such as nano, nano:FILE, or"
+            " random:nano."
+        )
     ),
 ]
 Knobs = Annotated[

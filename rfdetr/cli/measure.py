@@ -32,7 +32,10 @@ def benchmark(
     runtime: Annotated[
         str,
         typer.Option(
-            help="onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, torch, torch-compile, torch-cudagraph"
+            help=(
+                "onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, torch, torch-compile,"
+                " torch-cudagraph"
+            )
         ),
     ] = "onnxruntime",
     protocol: Annotated[
@@ -60,9 +63,23 @@ def benchmark(
     from rfdetr.benchmark.lab import benchmark_command
 
     benchmark_command(
-        target, runtime, protocol or ["buffered"], arch, precision, threads, batch, pause or [200.0], samples, seconds,
-        fps or [30.0], coco=coco, split=split, images=images, nms=nms, out=out,
-    )  # fmt: skip
+        target,
+        runtime,
+        protocol or ["buffered"],
+        arch,
+        precision,
+        threads,
+        batch,
+        pause or [200.0],
+        samples,
+        seconds,
+        fps or [30.0],
+        coco=coco,
+        split=split,
+        images=images,
+        nms=nms,
+        out=out,
+    )
 
 
 def t4(
@@ -98,8 +115,14 @@ def t4(
     recipe.check_device(device)
     dataset = load_dataset(data, split) if data else None
     frame = recipe.run_t4(
-        out, dataset, tuple(model or recipe.MODELS), others, engines=engines, samples=samples,
-        sustained_s=sustained, device=device,
-    )  # fmt: skip
+        out,
+        dataset,
+        tuple(model or recipe.MODELS),
+        others,
+        engines=engines,
+        samples=samples,
+        sustained_s=sustained,
+        device=device,
+    )
     print(table_text(frame, recipe.COLUMNS))
     print(f"records: {out / 'records.jsonl'}, table: {out / 't4.csv'}")

@@ -75,9 +75,13 @@ def search(
     counts = tuple(q for q in base.queries if q <= model.config.queries) or (model.config.queries,)
     base = SearchSpace(base.resolutions, base.patch_sizes, base.windows, depths, counts)
     space = with_knobs(
-        base, resolutions=resolutions, patch_sizes=patch_sizes, windows=windows, decoder_layers=decoder_layers,
+        base,
+        resolutions=resolutions,
+        patch_sizes=patch_sizes,
+        windows=windows,
+        decoder_layers=decoder_layers,
         queries=queries,
-    )  # fmt: skip
+    )
     if dry_run:
         from rfdetr.search.study import dry_run as estimate
 
@@ -87,8 +91,12 @@ def search(
         _work(model, dataset, space, storage or f"sqlite:///{out / 'search.db'}", out)
         return
     given: dict[str, Any] = {
-        "measured": measured, "threads": threads, "seed": seed, "runtime": runtime, "origin": provenance(profile, seed),
-    }  # fmt: skip
+        "measured": measured,
+        "threads": threads,
+        "seed": seed,
+        "runtime": runtime,
+        "origin": provenance(profile, seed),
+    }
     if budget is None:
         result = run(model, dataset, space, out, storage=storage, **given)
     else:
@@ -156,9 +164,13 @@ def select(
     found = pd.read_csv(path)
     column = latency or ("predicted_ms" if "predicted_ms" in found else "latency_ms")
     limits: dict[str, Any] = {
-        "max_latency_ms": max_latency_ms, "target_latency_ms": target_latency_ms, "like": like, "tolerance": tolerance,
-        "device": device, "latency": column,
-    }  # fmt: skip
+        "max_latency_ms": max_latency_ms,
+        "target_latency_ms": target_latency_ms,
+        "like": like,
+        "tolerance": tolerance,
+        "device": device,
+        "latency": column,
+    }
     row = choose(found, **limits)
     knobs = ", ".join(f"{knob} {int(row[knob])}" for knob in KNOBS)
     print(f"{knobs}: AP {row['AP']:.3f}, {column} {row[column]:.3g}")

@@ -81,9 +81,13 @@ def train(
     given = {"resolutions": resolutions, "patch_sizes": patch_sizes, "windows": windows}
     space: SearchSpace | Arch = Arch.parse(arch) if arch else with_knobs(base, **given)
     changes = {
-        "steps": steps, "batch_size": batch_size, "accumulate": accumulate, "lr": lr, "encoder_lr": encoder_lr,
+        "steps": steps,
+        "batch_size": batch_size,
+        "accumulate": accumulate,
+        "lr": lr,
+        "encoder_lr": encoder_lr,
         "precision": precision,
-    }  # fmt: skip
+    }
     values = {**recipe.train, **{k: v for k, v in changes.items() if v is not None}}
     values |= {"seed": seed, "evaluate_every": evaluate_every, "augment": data not in _scene_names()}
     result = run(

@@ -90,6 +90,7 @@ def read_annotations(path: Path) -> dict[str, Any]:
     ]
     if missing:
         raise UserError(
-            f"{path} has no {', '.join(missing)}: it is not a COCO-format detection file; export it as COCO JSON"
+            f"{path} has no {', '.join(missing)}: it is not a COCO-format detection file; export it as COCO"
+            " JSON"
         )
     return content

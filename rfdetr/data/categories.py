@@ -51,7 +51,8 @@ class CategoryMap:
                 raise UserError(f"{label} {repeated[0]} is used twice: give every category its own id")
         if self.indexes and (min(self.indexes) < 0 or max(self.indexes) >= self.num_classes):
             raise UserError(
-                f"class indexes must be in 0..{self.num_classes - 1}, got {min(self.indexes)}..{max(self.indexes)}"
+                f"class indexes must be in 0..{self.num_classes - 1}, got"
+                f" {min(self.indexes)}..{max(self.indexes)}"
             )
         if UNUSED in self.ids:
             raise UserError(f"category id {UNUSED} is reserved: use an id >= 0")
@@ -135,8 +136,9 @@ class CategoryMap:
         indexes = np.asarray(indexes, dtype=np.int64)
         if indexes.size and (indexes.min() < 0 or indexes.max() >= self.num_classes):
             raise UserError(
-                f"class index {int(indexes.max())} of the predictions is outside 0..{self.num_classes - 1}: the model "
-                "has another number of classes than the data; give the category map that the model was trained with"
+                f"class index {int(indexes.max())} of the predictions is outside 0..{self.num_classes - 1}:"
+                " the model has another number of classes than the data; give the category map that the"
+                " model was trained with"
             )
         return self._id_table[indexes]
 
@@ -148,12 +150,13 @@ class CategoryMap:
 
 
 _COCO_NAMES = (
-    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,,stop sign,parking meter,bench,"
-    "bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,,backpack,umbrella,,,handbag,tie,suitcase,frisbee,skis,"
-    "snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,,wine glass,cup,fork,"
-    "knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,potted plant,bed,,"
-    "dining table,,,toilet,,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,refrigerator,,book,clock,"
-    "vase,scissors,teddy bear,hair drier,toothbrush"
+    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,,stop sign,"
+    "parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,,backpack,umbrella,,,"
+    "handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,"
+    "surfboard,tennis racket,bottle,,wine glass,cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,"
+    "broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,potted plant,bed,,dining table,,,toilet,,tv,"
+    "laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,refrigerator,,book,clock,vase,"
+    "scissors,teddy bear,hair drier,toothbrush"
 )
 COCO_CATEGORIES: dict[int, str] = {i: name for i, name in enumerate(_COCO_NAMES.split(","), start=1) if name}
 """COCO 2017: category id -> name; an empty entry in the list above is one of the ten ids that COCO never

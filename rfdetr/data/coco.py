@@ -153,8 +153,8 @@ class CocoDataset(DetectionDataset):
             if number in kept:
                 if kept[number]["file_name"] != file_name:
                     raise UserError(
-                        f"{self.path}: image id {number} stands for {kept[number]['file_name']} and for {file_name}: "
-                        "whose annotations are they? Give every image its own id"
+                        f"{self.path}: image id {number} stands for {kept[number]['file_name']} and for"
+                        f" {file_name}: whose annotations are they? Give every image its own id"
                     )
                 self.report.add("image listed twice (used once)", file_name)
             elif self.folder / file_name not in present:
@@ -163,8 +163,10 @@ class CocoDataset(DetectionDataset):
                 kept[number] = dict(entry)
         if missing and (unreadable == "error" or not kept):
             raise UserError(
-                f"{self.path}: {len(missing)} of {len(entries)} pictures are not in {self.folder}, the first is "
-                f'{missing[0]}: restore them, give the right folder, or open the dataset with unreadable="skip"'
+                f"{self.path}: {len(missing)} of {len(entries)} pictures are not in {self.folder}, the"
+                " first is "
+                f"{missing[0]}: restore them, give the right folder, or open the dataset with"
+                ' unreadable="skip"'
             )
         for file_name in missing:
             self.report.add("missing picture (left out)", file_name)
@@ -218,9 +220,10 @@ class CocoDataset(DetectionDataset):
             label = f"annotation {entry.get('id', f'number {position}')}"
             if entry.get("category_id") not in self.category_ids:
                 raise UserError(
-                    f"{self.path}: {label} has the unknown category id {entry.get('category_id')} (known: "
-                    f"{', '.join(map(str, self.category_ids.ids[:10]))}{', ...' if len(self.category_ids) > 10 else ''}): "
-                    "add it to the file's categories or remove the annotation"
+                    f"{self.path}: {label} has the unknown category id {entry.get('category_id')} (known:"
+                    f" {', '.join(map(str, self.category_ids.ids[:10]))}"
+                    f"{', ...' if len(self.category_ids) > 10 else ''}):"
+                    " add it to the file's categories or remove the annotation"
                 )
             if entry.get("image_id") not in sizes:
                 if entry.get("image_id") not in listed:

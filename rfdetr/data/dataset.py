@@ -94,7 +94,10 @@ class DetectionDataset(ABC):
         return Subset(self, indexes)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r}, {self.split!r}, {len(self)} images, {len(self.category_ids)} classes)"
+        return (
+            f"{type(self).__name__}({self.name!r}, {self.split!r}, {len(self)} images,"
+            f" {len(self.category_ids)} classes)"
+        )
 
 
 class Subset(DetectionDataset):

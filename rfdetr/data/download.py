@@ -53,9 +53,9 @@ def _obtain_archive(manifest: Manifest) -> Path:
         found, count = content_digest(raw, manifest.include)
         if found != manifest.content_sha256:
             raise UserError(
-                f"the content of {archive} is not {manifest.name} as its manifest describes it ({count} files with digest "
-                f"{found[:12]}, expected {manifest.files} with {manifest.content_sha256[:12]}): remove the file and fetch it "
-                f"again from {manifest.source['url']}"
+                f"the content of {archive} is not {manifest.name} as its manifest describes it ({count} files"
+                f" with digest {found[:12]}, expected {manifest.files} with {manifest.content_sha256[:12]}):"
+                f" remove the file and fetch it again from {manifest.source['url']}"
             )
         if manifest.converter == "voc":
             convert_voc(raw, converted, classes=manifest.classes or None, name=manifest.name)
@@ -88,15 +88,17 @@ def _archive(manifest: Manifest, temporary: Path) -> tuple[Path, int]:
 def _obtain_parts(manifest: Manifest, split: str, root: Path, download: bool) -> Path:
     if split not in manifest.needs:
         raise UserError(
-            f"{manifest.title} has no split {split!r} with annotations: use one of {', '.join(manifest.needs)}"
+            f"{manifest.title} has no split {split!r} with annotations: use one of"
+            f" {', '.join(manifest.needs)}"
         )
     missing = [name for name in manifest.needs[split] if not (root / manifest.parts[name]["folder"]).is_dir()]
     if missing and not download:
         size = sum(manifest.parts[name]["gigabytes"] for name in missing)
         urls = "\n".join(f"  {manifest.parts[name]['url']}" for name in missing)
         raise UserError(
-            f"{manifest.title}, split {split}, is not in {root} ({size:.1f} GB to fetch):\n{urls}\n"
-            "Allow the download (download=True), or unpack these files there yourself, or give the path of your own copy"
+            f"{manifest.title}, split {split}, is not in {root} ({size:.1f} GB to fetch):\n{urls}\nAllow the"
+            " download (download=True), or unpack these files there yourself, or give the path of your own"
+            " copy"
         )
     for name in missing:
         part = manifest.parts[name]
@@ -117,8 +119,8 @@ def _fetch(url: str, known_hash: str | None, folder: Path, name: str) -> Path:
         return Path(pooch.retrieve(url, known_hash, path=folder, progressbar=False))
     except Exception as error:
         raise UserError(
-            f"{name} could not be fetched from {url} ({error}): check the network, or put the archive into a folder named "
-            "by RFDETR_MIRROR"
+            f"{name} could not be fetched from {url} ({error}): check the network, or put the archive into a"
+            " folder named by RFDETR_MIRROR"
         ) from error
 
 

@@ -62,7 +62,8 @@ def convert_voc(
     found = find_voc(source)
     if found is None:
         raise UserError(
-            f"{source} is no Pascal VOC folder: expected Annotations/*.xml and JPEGImages (or annotations, images)"
+            f"{source} is no Pascal VOC folder: expected Annotations/*.xml and JPEGImages (or annotations,"
+            " images)"
         )
     destination = Path(destination)
     if destination.exists():

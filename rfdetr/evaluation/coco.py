@@ -214,8 +214,9 @@ def check_classes(model: Any, dataset: DetectionDataset) -> CategoryMap:
     names = getattr(model, "class_names", None) or getattr(config, "class_names", None)
     if names is not None and tuple(names) != dataset.class_names:
         raise UserError(
-            f"the model was trained on the classes {_short(names)}, {dataset!r} has {_short(dataset.class_names)}: "
-            "evaluate on the same classes, or give categories=<the model's CategoryMap>"
+            f"the model was trained on the classes {_short(names)}, {dataset!r} has"
+            f" {_short(dataset.class_names)}: evaluate on the same classes, or give categories=<the model's"
+            " CategoryMap>"
         )
     return dataset.category_ids
 

@@ -55,7 +55,10 @@ def trace(model: "RFDETR", images: "Tensor", arch: Arch) -> pd.DataFrame:
         ("input", "image, resized to a square and normalised", tuple(images.shape)),
         (
             "backbone",
-            f"{arch.windows**2} windows, each with its own class token and {(arch.grid // arch.windows) ** 2} patches",
+            (
+                f"{arch.windows**2} windows, each with its own class token and"
+                f" {(arch.grid // arch.windows) ** 2} patches"
+            ),
             tuple(tokens.shape),
         ),
         *(
@@ -206,20 +209,22 @@ def verdicts(
             "C115",
             "contradicted" if fits["released models"] < fits["Appendix A"] else "not resolved",
             {str(name): round(value, 2) for name, value in fits.items()},
-            "Table 2 prints the FLOPs of nine windowed and three global blocks, which is also what the released sizes compute; "
-            "the list in the text belongs to the older base model.",
+            "Table 2 prints the FLOPs of nine windowed and three global blocks, which is also what the"
+            " released sizes compute; the list in the text belongs to the older base model.",
         ),
         Verdict(
             "C174",
             "reproduced" if everywhere else "contradicted",
             {"windows reached": int(wide.windows_reached.max())},
-            "Moving one patch moves all windows, class-token copies included, behind a global block and only its own behind a windowed one.",
+            "Moving one patch moves all windows, class-token copies included, behind a global block and only"
+            " its own behind a windowed one.",
         ),
         Verdict(
             "C038",
             "reproduced" if exact else "contradicted",
             {"largest difference": float(cuts.difference.max())},
-            "A decoder cut to d layers gives what layer d of the full decoder gives, to rounding; what it costs in accuracy is another question.",
+            "A decoder cut to d layers gives what layer d of the full decoder gives, to rounding; what it"
+            " costs in accuracy is another question.",
         ),
         Verdict(
             "C039",
@@ -247,6 +252,7 @@ def _parity_verdict(parity: pd.DataFrame) -> list[Verdict]:
             claim,
             "reproduced" if within else "contradicted",
             {"largest difference": float(parity.difference.max())},
-            "Same weights, same input, double precision: boxes, logits, every decoder layer, the encoder's proposals, masks.",
+            "Same weights, same input, double precision: boxes, logits, every decoder layer, the encoder's"
+            " proposals, masks.",
         )
     ]

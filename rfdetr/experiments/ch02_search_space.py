@@ -246,19 +246,22 @@ def verdicts(
             "C124",
             "consistent" if seven == printed else "contradicted",
             {"seven patch sizes": seven, "eight patch sizes": eight},
-            f"The product holds for the seven trained patch sizes; the inference grid as printed has an eighth, 14, which makes {eight:,}.",
+            "The product holds for the seven trained patch sizes; the inference grid as printed has an"
+            f" eighth, 14, which makes {eight:,}.",
         ),
         Verdict(
             "C007",
             "reproduced",
             {"different sub-networks": number["different sub-networks among the 6,468 after rounding"]},
-            "All of them can be called on one set of weights; how good they are is the subject of later chapters.",
+            "All of them can be called on one set of weights; how good they are is the subject of later"
+            " chapters.",
         ),
         Verdict(
             "C035",
             "not resolved",
             {"drawn": drawn, "with decoder exits": exits},
-            f"Training draws from {drawn} points, and supervises {exits:,} if each decoder exit counts; thousands is right for the searched ones.",
+            f"Training draws from {drawn} points, and supervises {exits:,} if each decoder exit counts;"
+            " thousands is right for the searched ones.",
         ),
         Verdict(
             "C044",
@@ -276,22 +279,27 @@ def verdicts(
             "every published resolution is a grid value rounded down to a multiple of patch size × windows",
             "reproduced" if explained else "contradicted",
             {"explained": int(rounding.from_grid.notna().sum()), "rows": len(rounding)},
-            "The paper does not state the rule; rounding to the nearest multiple instead fails for four configurations."
-            if int((rounding.nearest != rounding.printed).sum()) == 4
-            else "The paper does not state the rule.",
+            (
+                "The paper does not state the rule; rounding to the nearest multiple instead fails for four"
+                " configurations."
+                if int((rounding.nearest != rounding.printed).sum()) == 4
+                else "The paper does not state the rule."
+            ),
         ),
         Verdict(
             "C037",
             "consistent" if (rising.tokens_ratio >= 1).all() else "contradicted",
             {"steps": len(steps), "dearer steps": len(rising)},
-            f"The cost side holds for {100 * (1 - len(rising) / len(steps)):.0f} % of the steps to the next larger patch; in the others the "
-            "rounding leaves both with the same number of tokens. The accuracy side needs trained weights.",
+            f"The cost side holds for {100 * (1 - len(rising) / len(steps)):.0f} % of the steps to the next"
+            " larger patch; in the others the rounding leaves both with the same number of tokens. The"
+            " accuracy side needs trained weights.",
         ),
         Verdict(
             "C173",
             "consistent",
             {f"{w} windows, %": round(float(v), 2) for w, v in most.items()},
-            f"The copies of the class token add up to {most.max():.1f} % to the backbone with four windows and {most[2]:.1f} % with two. "
-            "That points the way the paper says but is small; latency has to be measured.",
+            f"The copies of the class token add up to {most.max():.1f} % to the backbone with four windows"
+            f" and {most[2]:.1f} % with two. That points the way the paper says but is small; latency has to"
+            " be measured.",
         ),
     ]

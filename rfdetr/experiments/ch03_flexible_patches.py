@@ -288,16 +288,20 @@ def verdicts(df: pd.DataFrame, positions: pd.DataFrame) -> list[Verdict]:
         ),
         Verdict(
             "shrinking by PI-resize is the least-squares answer when all patches are equally likely",
-            "reproduced"
-            if (noise["PI-resize"] <= noise.drop(columns="PI-resize").min(axis=1)).all()
-            else "contradicted",
+            (
+                "reproduced"
+                if (noise["PI-resize"] <= noise.drop(columns="PI-resize").min(axis=1)).all()
+                else "contradicted"
+            ),
             {"PI-resize": float(noise["PI-resize"].max()), "photographs": float(wide["PI-resize"].max())},
-            "On noise no other resize of the kernel does better at any size. Photographs are smooth: kernels fitted to them do better still.",
+            "On noise no other resize of the kernel does better at any size. Photographs are smooth: kernels"
+            " fitted to them do better still.",
         ),
         Verdict(
             "C044",
             "reproduced" if low.error.max() < 0.05 and positions.class_token_kept.all() else "not resolved",
             {"side": TRAINING_GRID.position_grid, "largest error": float(low.error.max())},
-            "The stored grid is 120 × 120; slow waves survive the interpolation to every published grid and the class token's position is kept.",
+            "The stored grid is 120 × 120; slow waves survive the interpolation to every published grid and"
+            " the class token's position is kept.",
         ),
     ]

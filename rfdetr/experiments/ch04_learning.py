@@ -187,8 +187,8 @@ def sweep_verdicts(sweep: "pd.DataFrame") -> list[Verdict]:
                 claim,
                 {"higher": "consistent", "lower": "contradicted"}.get(found, found),
                 {f"AP at {knob} {row['value']}": round(row["AP"], 3) for row in (best, worst)},
-                f"AP at {KNOB_NAMES[knob]} {best['value']} against {worst['value']}, all else at the reference, with "
-                "95 % intervals over test images; one training run",
+                f"AP at {KNOB_NAMES[knob]} {best['value']} against {worst['value']}, all else at the"
+                " reference, with 95 % intervals over test images; one training run",
             )
         )
     patches = sweep[sweep["knob"] == "patch_size"].sort_values("value").reset_index(drop=True)
@@ -201,8 +201,11 @@ def sweep_verdicts(sweep: "pd.DataFrame") -> list[Verdict]:
         }
         verdicts.append(
             Verdict(
-                "C013", "consistent" if inside else "contradicted", numbers,
-                f"a patch size that training never drew is {'within' if inside else 'outside'} the range of its neighbours",
+                "C013",
+                "consistent" if inside else "contradicted",
+                numbers,
+                f"a patch size that training never drew is {'within' if inside else 'outside'} the "
+                f"range of its neighbours",
             )
-        )  # fmt: skip
+        )
     return verdicts

@@ -61,9 +61,16 @@ def exact_search(
         report = _tenths() if show else False
         origin = provenance(profile.name, seed)
         search(
-            trained.model, dataset, space, folder, measured=measured, threads=threads, seed=seed, progress=report,
+            trained.model,
+            dataset,
+            space,
+            folder,
+            measured=measured,
+            threads=threads,
+            seed=seed,
+            progress=report,
             origin=origin,
-        )  # fmt: skip
+        )
 
     key = {
         "network": fingerprint(trained.model),

@@ -54,12 +54,16 @@ def _from_tables(one: "pd.DataFrame", twenty: "pd.DataFrame") -> list[Verdict]:
                 "LW-DETR M, reported minus buffered FP16, ms": round(gap, 1),
                 "what a 200 ms pause changes, ms": pause_gain,
             },
-            "Table arithmetic: removing the throttling by a pause changes a small part of the disagreement that it is said to explain.",
+            "Table arithmetic: removing the throttling by a pause changes a small part of the "
+            "disagreement that it is said to explain.",
         ),
         Verdict(
             "C059",
             "consistent" if below[yolo].all() else "contradicted",
-            {n: [float(a), float(b)] for n, a, b in zip(names[yolo], one[yolo]["ap_reported"], one[yolo]["ap_fp16"], strict=True)},
+            {
+                n: [float(a), float(b)]
+                for n, a, b in zip(names[yolo], one[yolo]["ap_reported"], one[yolo]["ap_fp16"], strict=True)
+            },
             "Table arithmetic; the AP itself needs the weights and a T4.",
         ),
         Verdict(
@@ -94,7 +98,7 @@ def _from_tables(one: "pd.DataFrame", twenty: "pd.DataFrame") -> list[Verdict]:
             {"added minutes": round(minutes, 1)},
             "Arithmetic: one pause for each image of COCO val2017.",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _measured(accuracy: "pd.DataFrame", overflow: "pd.DataFrame") -> list[Verdict]:
@@ -110,15 +114,21 @@ def _measured(accuracy: "pd.DataFrame", overflow: "pd.DataFrame") -> list[Verdic
                 "AP of FP16 minus FP32": round(float(half["difference"]), 4),
                 "95 % interval": [round(float(half["low"]), 4), round(float(half["high"]), 4)],
             },
-            "A miniature network of this design on embedded scenes, FP16 emulated; consistent only if the whole interval lies within the printed loss.",
+            "A miniature network of this design on embedded scenes, FP16 emulated; consistent only "
+            "if the whole interval lies within the printed loss.",
         ),
         Verdict(
             "C058",
             "consistent" if lost else "not resolved",
-            {"FP32": round(float(overflow.iloc[0]["AP"]), 3), "plain FP16": round(float(plain["AP"]), 3), "FP16 with the named nodes in FP32": round(float(safe["AP"]), 3)},
-            "Nearly all of the AP is lost by a plain conversion; shown on a network whose hidden units were rescaled on purpose, not on D-FINE.",
+            {
+                "FP32": round(float(overflow.iloc[0]["AP"]), 3),
+                "plain FP16": round(float(plain["AP"]), 3),
+                "FP16 with the named nodes in FP32": round(float(safe["AP"]), 3),
+            },
+            "Nearly all of the AP is lost by a plain conversion; shown on a network whose hidden "
+            "units were rescaled on purpose, not on D-FINE.",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _without_a_t4() -> list[Verdict]:

@@ -27,7 +27,9 @@ _WAYS = {
     "plain model": "model as built, fused attention left out",
     "plain model, three decoder layers": "model as built, fused attention left out",
     "deploy, attention counted": "deployed graph, attention counted",
-    "deploy, counted with calflops (fused attention left out)": "deployed graph, attention left out (calflops)",
+    "deploy, counted with calflops (fused attention left out)": (
+        "deployed graph, attention left out (calflops)"
+    ),
 }
 TOLERANCE = 2.0
 """Per cent within which a convention counts as that of the print."""
@@ -85,9 +87,11 @@ def _ours(size: str, masks: bool) -> dict[str, Any]:
     return {
         "params_m": counted.params / 1e6,
         "gflops_printed_way": counted.gflops,
-        "way": "attention counted, "
-        + ("heads and masks" if masks else "heads")
-        + " of all decoder layers, boxes of all tokens",
+        "way": (
+            "attention counted, "
+            + ("heads and masks" if masks else "heads")
+            + " of all decoder layers, boxes of all tokens"
+        ),
         "gflops": analytic(config).gflops,
         "source": "counted here",
     }
@@ -189,19 +193,24 @@ def verdicts(df: pd.DataFrame) -> list[Verdict]:
     return [
         Verdict(
             f"parameters and GFLOPs of the {ours.family.iloc[0]} rows",
-            "reproduced"
-            if worst < 1 and (ours.params_m - ours.params_printed).abs().max() < 0.1
-            else "contradicted",
+            (
+                "reproduced"
+                if worst < 1 and (ours.params_m - ours.params_printed).abs().max() < 0.1
+                else "contradicted"
+            ),
             {"largest GFLOPs difference, %": round(worst, 2)},
-            "Counted here for every size of the family: attention counted, predictions of every decoder layer.",
+            "Counted here for every size of the family: attention counted, predictions of every decoder"
+            " layer.",
         ),
         Verdict(
             f"GFLOPs of the other rows beside {ours.family.iloc[0]}",
             "consistent" if off.empty else "contradicted",
             {"rows": len(others), "off": len(off)},
-            f"Each is reached by some convention, not by one; {names} by none of ours within 2 %."
-            if len(off)
-            else "Each is reached within 2 % by some convention, but not by one for all.",
+            (
+                f"Each is reached by some convention, not by one; {names} by none of ours within 2 %."
+                if len(off)
+                else "Each is reached within 2 % by some convention, but not by one for all."
+            ),
         ),
     ]
 
@@ -240,7 +249,8 @@ def coco_verdicts(df: pd.DataFrame) -> list[Verdict]:
                 "latency ratio": round(slow, 2),
                 "GFLOPs ratio": round(cost, 2),
             },
-            f"M and L differ by {same:.1f} million parameters, {slow:.2f} times in printed latency and {cost:.2f} times in GFLOPs.",
+            f"M and L differ by {same:.1f} million parameters, {slow:.2f} times in printed latency and"
+            f" {cost:.2f} times in GFLOPs.",
         ),
         Verdict(
             "C136",

@@ -138,7 +138,8 @@ def verdicts(df: pd.DataFrame) -> list[Verdict]:
             "Table 5 leaves attention out of the GFLOPs of the rows with DINOv2",
             "reproduced" if exact < 1 else "contradicted",
             {"largest difference, %": round(float(exact), 2)},
-            "LW-DETR M in the first two rows has it counted, so the table's GFLOPs must not be compared from row to row.",
+            "LW-DETR M in the first two rows has it counted, so the table's GFLOPs must not be compared from"
+            " row to row.",
         ),
         arithmetic("C090", 1, -1.0, "From LW-DETR M to the gentler setting."),
         arithmetic("C092", 2, 2.0, "From CAEv2 to DINOv2."),
@@ -148,19 +149,22 @@ def verdicts(df: pd.DataFrame) -> list[Verdict]:
             "C095",
             5,
             -0.2,
-            f"Both have {ARCHS[4].grid} and {ARCHS[5].grid} tokens a side, and counted GFLOPs change by {step.gflops[5]:+.1f}.",
+            f"Both have {ARCHS[4].grid} and {ARCHS[5].grid} tokens a side, and counted GFLOPs change by"
+            f" {step.gflops[5]:+.1f}.",
         ),
         arithmetic(
             "C096",
             6,
             -0.8,
-            f"Counted GFLOPs change by {step.gflops[6]:+.1f} with attention, {step.gflops_no_attention[6]:+.1f} without.",
+            f"Counted GFLOPs change by {step.gflops[6]:+.1f} with attention,"
+            f" {step.gflops_no_attention[6]:+.1f} without.",
         ),
         arithmetic(
             "C097",
             7,
             0.7,
-            f"The printed GFLOPs fall by 0.5 because attention is not counted; with it they rise by {step.gflops[7]:.1f}.",
+            "The printed GFLOPs fall by 0.5 because attention is not counted; with it they rise by"
+            f" {step.gflops[7]:.1f}.",
         ),
         Verdict(
             "C098",
@@ -170,9 +174,11 @@ def verdicts(df: pd.DataFrame) -> list[Verdict]:
         ),
         Verdict(
             "C099",
-            "consistent"
-            if by.ap[9] - by.ap[0] >= 1.95 and by.latency_ms[9] == by.latency_ms[0]
-            else "contradicted",
+            (
+                "consistent"
+                if by.ap[9] - by.ap[0] >= 1.95 and by.latency_ms[9] == by.latency_ms[0]
+                else "contradicted"
+            ),
             {"AP": round(float(by.ap[9] - by.ap[0]), 1)},
             "Table arithmetic. The step from 300 to 300 queries adds nothing, as it must.",
         ),

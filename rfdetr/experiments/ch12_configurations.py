@@ -18,7 +18,7 @@ PARAMS_TOLERANCE = 0.1
 GFLOPS_TOLERANCE = 1.0
 """Per cent."""
 _TABLES = {
-    name: ("Table 3/13" if preset.segmentation else "Table 2/12") for name, preset in PRESETS.items()
+    name: "Table 3/13" if preset.segmentation else "Table 2/12" for name, preset in PRESETS.items()
 } | {"base": "Table 5"}
 
 
@@ -177,7 +177,10 @@ def verdicts(
             "GFLOPs, %": round(float(checked.difference.abs()[have].max()), 2),
         }
         verdict = "reproduced" if good and not latency else "consistent" if good else "contradicted"
-        why = f"Largest difference {worst['params, M']:.2f} million parameters and {worst['GFLOPs, %']:.2f} % of GFLOPs."
+        why = (
+            f"Largest difference {worst['params, M']:.2f} million parameters and {worst['GFLOPs, %']:.2f} %"
+            " of GFLOPs."
+        )
         return Verdict(claim, verdict, worst, why + (" Latency was not measured here." if latency else ""))
 
     table2 = ["nano", "small", "medium", "2xlarge"]
@@ -212,7 +215,8 @@ def verdicts(
                 "added, M": round(extra, 2),
                 "added GFLOPs": round(masks.gflops.iloc[1] - masks.gflops.iloc[0], 1),
             },
-            f"At equal knobs the mask head adds {extra:.2f} million parameters, but {100 * (masks.gflops.iloc[1] / masks.gflops.iloc[0] - 1):.0f} % of GFLOPs.",
+            f"At equal knobs the mask head adds {extra:.2f} million parameters, but"
+            f" {100 * (masks.gflops.iloc[1] / masks.gflops.iloc[0] - 1):.0f} % of GFLOPs.",
         ),
         Verdict(
             "C040",
@@ -227,7 +231,8 @@ def verdicts(
                 k: sorted({int(v) for v in detection[k]})
                 for k in ("patch_size", "windows", "decoder_layers", "queries")
             },
-            "Each knob takes more than one value over both families, but queries never move in detection, and windows 4, patches 8, 24, 32 and 50 queries are never chosen.",
+            "Each knob takes more than one value over both families, but queries never move in detection, and"
+            " windows 4, patches 8, 24, 32 and 50 queries are never chosen.",
         ),
         Verdict(
             "C165",
@@ -243,9 +248,11 @@ def verdicts(
         ),
         Verdict(
             "C167",
-            "reproduced"
-            if detection.queries.nunique() == 1 and segmentation.queries.nunique() > 1
-            else "contradicted",
+            (
+                "reproduced"
+                if detection.queries.nunique() == 1 and segmentation.queries.nunique() > 1
+                else "contradicted"
+            ),
             {
                 "detection": sorted(set(map(int, detection.queries))),
                 "segmentation": sorted(set(map(int, segmentation.queries))),
@@ -271,6 +278,7 @@ def verdicts(
             "C176",
             "consistent" if widths[1] == 2 * widths[0] else "contradicted",
             {"width": widths, "decoder FFN": [preset_config(n).ffn_dim for n in ("medium", "xlarge")]},
-            "The printed counts of XL, 2XL and Max fit doubled widths, heads and points, with the decoder's feed-forward width kept at 2,048.",
+            "The printed counts of XL, 2XL and Max fit doubled widths, heads and points, with the decoder's"
+            " feed-forward width kept at 2,048.",
         ),
     ]

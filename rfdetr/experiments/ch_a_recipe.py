@@ -205,9 +205,11 @@ def verdicts(df: pd.DataFrame, rates: pd.DataFrame) -> list[Verdict]:
     return [
         Verdict(
             "C110",
-            "consistent"
-            if float(by.lw_detr["learning rate"]) == 4 * float(by.paper["learning rate"])
-            else "contradicted",
+            (
+                "consistent"
+                if float(by.lw_detr["learning rate"]) == 4 * float(by.paper["learning rate"])
+                else "contradicted"
+            ),
             {"ours": config.lr},
             "Stated in the paper and the default of the public code; it is the default here.",
         ),
@@ -215,7 +217,8 @@ def verdicts(df: pd.DataFrame, rates: pd.DataFrame) -> list[Verdict]:
             "C111",
             "not resolved",
             {"paper": by.paper["batch"], "public code": by.public_code["batch"]},
-            "The paper says 128, “larger” and “smaller” in three places; the public code's default for users is 4 images times 4 steps.",
+            "The paper says 128, “larger” and “smaller” in three places; the public code's default for users"
+            " is 4 images times 4 steps.",
         ),
         Verdict(
             "C112",
@@ -227,7 +230,8 @@ def verdicts(df: pd.DataFrame, rates: pd.DataFrame) -> list[Verdict]:
             "C113",
             "consistent" if config.clip_norm == float(by.paper["gradient clipping"]) else "contradicted",
             {"ours": config.clip_norm},
-            "The paper does not say whether norm or value; the public code clips the norm, and so does this package.",
+            "The paper does not say whether norm or value; the public code clips the norm, and so does this"
+            " package.",
         ),
         Verdict(
             "C114",

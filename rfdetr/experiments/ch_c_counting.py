@@ -146,13 +146,15 @@ def graph_verdicts(masks: pd.DataFrame, heads: pd.DataFrame) -> list[Verdict]:
             "Tables 3 and 13 count the masks of every decoder layer",
             "reproduced" if every < 1 < last else "contradicted",
             {"every layer, %": round(every, 2), "last layer, %": round(last, 1)},
-            f"Within {every:.2f} % of the print; the deployed graph, with the last layer's masks, is up to {last:.0f} % below it.",
+            f"Within {every:.2f} % of the print; the deployed graph, with the last layer's masks, is up to"
+            f" {last:.0f} % below it.",
         ),
         Verdict(
             "LW-DETR's printed GFLOPs count attention and the heads of every decoder layer",
             "reproduced" if both <= digit and single > both else "contradicted",
             {"every layer, %": round(both, 2), "last layer, %": round(single, 2)},
-            f"All {len(heads)} sizes agree with the print within {both:.2f} %; with the last layer's heads they are up to {single:.1f} % off.",
+            f"All {len(heads)} sizes agree with the print within {both:.2f} %; with the last layer's heads"
+            f" they are up to {single:.1f} % off.",
         ),
     ]
 
@@ -257,27 +259,33 @@ def verdicts(nine: pd.DataFrame, default: pd.DataFrame, table: pd.DataFrame) -> 
             "C129",
             "reproduced" if all(abs(v - 1) < 0.02 for v in custom.values()) else "contradicted",
             {k: round(v, 3) for k, v in custom.items()},
-            "On the deployed D-FINE and the fused YOLO11 the counters agree within 2 %; as built, before merging, D-FINE counts several per cent more.",
+            "On the deployed D-FINE and the fused YOLO11 the counters agree within 2 %; as built, before"
+            " merging, D-FINE counts several per cent more.",
         ),
         Verdict(
             "C130",
             "reproduced" if 1.9 < twice < 2.1 else "contradicted",
             {"ratio": round(twice, 2)},
-            "The number that LW-DETR reports is multiply-accumulates with a few element-wise operations; one of them is two operations.",
+            "The number that LW-DETR reports is multiply-accumulates with a few element-wise operations; one"
+            " of them is two operations.",
         ),
         Verdict(
             "C131",
             "consistent" if agree else "not resolved",
             {"LW-DETR S": [float(measured["LW-DETR", c]) for c in ("calflops", "flopcountermode")]},
-            "CalFLOPs is not random: it leaves fused attention out, which on a CPU the default FlopCounterMode does too, and it counts what norms and activations do.",
+            "CalFLOPs is not random: it leaves fused attention out, which on a CPU the default"
+            " FlopCounterMode does too, and it counts what norms and activations do.",
         ),
         Verdict(
             "torch's FlopCounterMode counts every operation of the network",
-            "contradicted"
-            if default.missing.iloc[0] > 1 and abs(default.missing.iloc[1]) < 1
-            else "not resolved",
+            (
+                "contradicted"
+                if default.missing.iloc[0] > 1 and abs(default.missing.iloc[1]) < 1
+                else "not resolved"
+            ),
             {"missing on a CPU, %": round(float(default.missing.iloc[0]), 1)},
-            "On a CPU fused attention is not in its table and is left out in silence; with attention written out as matrix products nothing is missing.",
+            "On a CPU fused attention is not in its table and is left out in silence; with attention written"
+            " out as matrix products nothing is missing.",
         ),
         Verdict(
             "Table 2 counts attention for RF-DETR",

@@ -134,7 +134,8 @@ def verdicts(eleven: pd.DataFrame, family: pd.DataFrame) -> list[Verdict]:
             "C134",
             "consistent" if signs == [True, True, False, False] else "contradicted",
             {"printed deltas": list(small.delta), "from Tables 2 and 12": list(small.recomputed)},
-            "Table 11 agrees with itself; Tables 2 and 12 give other differences at M and L, where Table 11 uses other models and another D-FINE M.",
+            "Table 11 agrees with itself; Tables 2 and 12 give other differences at M and L, where Table 11"
+            " uses other models and another D-FINE M.",
         ),
         Verdict(
             "C135",
@@ -146,7 +147,8 @@ def verdicts(eleven: pd.DataFrame, family: pd.DataFrame) -> list[Verdict]:
             "C138",
             "not resolved",
             {f"{r.backbone} {r.size}": r.same_ap for r in found.itertuples()},
-            f"{len(found)} of {len(eleven)} implied APs equal a row of Tables 2 and 12, the others none of them.",
+            f"{len(found)} of {len(eleven)} implied APs equal a row of Tables 2 and 12, the others none of"
+            " them.",
         ),
         Verdict(
             "one D-FINE M in the whole paper",

@@ -145,7 +145,8 @@ def _check_options(opset: int, batch: int) -> None:
             raise UserError(f"export needs the package {package}: pip install {package}") from error
     if opset < LOWEST_OPSET:
         raise UserError(
-            f"opset {opset} is too old: layer normalisation needs {LOWEST_OPSET} or later; use --opset {OPSET}"
+            f"opset {opset} is too old: layer normalisation needs {LOWEST_OPSET} or later; use --opset"
+            f" {OPSET}"
         )
     if batch < 1:
         raise UserError(f"batch must be at least 1, not {batch}")

@@ -116,8 +116,9 @@ def _read(path: Path) -> Any:
         unsafe = [line for line in str(error).splitlines() if _UNSAFE.search(line)]
         if unsafe:
             raise UserError(
-                f"{path} holds objects that are not plain tensors and could run code; it was not loaded, and nothing in "
-                f"it was executed ({unsafe[0].strip()}). If you trust the file, save its state dict alone, best as safetensors"
+                f"{path} holds objects that are not plain tensors and could run code; it was not loaded, and"
+                f" nothing in it was executed ({unsafe[0].strip()}). If you trust the file, save its state"
+                " dict alone, best as safetensors"
             ) from error
         raise UserError(_damaged(path, "unreadable pickle")) from error
     except Exception as error:  # so can a changed pickle, down to assertions inside torch
@@ -154,12 +155,14 @@ def _weights(content: Any, name: str) -> dict[str, Tensor]:
         content = content[entry]
     if not isinstance(content, Mapping) or not content:
         raise UserError(
-            f"{name} holds no weights: expected a state dict or a dict with a 'model' entry, got {type(content).__name__}"
+            f"{name} holds no weights: expected a state dict or a dict with a 'model' entry, got"
+            f" {type(content).__name__}"
         )
     foreign = [key for key, value in content.items() if not isinstance(value, Tensor)]
     if foreign:
         raise UserError(
-            f"{name} is no state dict: entry {foreign[0]!r} is no tensor; give the entry that holds the weights"
+            f"{name} is no state dict: entry {foreign[0]!r} is no tensor; give the entry that holds the"
+            " weights"
         )
     broken = [
         key for key, value in content.items() if value.is_floating_point() and not value.isfinite().all()

@@ -71,7 +71,8 @@ class ModelConfig:
         ):
             if getattr(self, whole) % getattr(self, part):
                 raise UserError(
-                    f"{whole}={getattr(self, whole)} is not a multiple of {part}={getattr(self, part)}; change one of them"
+                    f"{whole}={getattr(self, whole)} is not a multiple of {part}={getattr(self, part)};"
+                    " change one of them"
                 )
         if self.hidden_dim % 4:
             raise UserError(
@@ -93,8 +94,8 @@ class ModelConfig:
             most = getattr(self, knob)
             if getattr(arch, knob) > most:
                 raise ArchError(
-                    f"{arch.id} asks for {getattr(arch, knob)} {knob.replace('_', ' ')}, this network has {most}; "
-                    f"use at most {most} or build a network with {knob}={getattr(arch, knob)}",
+                    f"{arch.id} asks for {getattr(arch, knob)} {knob.replace('_', ' ')}, this network has"
+                    f" {most}; use at most {most} or build a network with {knob}={getattr(arch, knob)}",
                     (arch.replace(**{knob: most}),),
                 )
 
@@ -121,7 +122,8 @@ class ModelConfig:
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise UserError(
-                f"unknown architecture field {', '.join(unknown)}; known: {', '.join(f.name for f in fields(cls))}"
+                f"unknown architecture field {', '.join(unknown)}; known:"
+                f" {', '.join(f.name for f in fields(cls))}"
             )
         return cls(**values)
 

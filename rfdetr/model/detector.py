@@ -104,8 +104,9 @@ class RFDETR(nn.Module):
             or images.shape[2:] != (arch.resolution, arch.resolution)
         ):
             raise ValueError(
-                f"images of shape {tuple(images.shape)} do not fit {arch.id}: expected [B, 3, {arch.resolution}, "
-                f"{arch.resolution}]; rectangular images are resized to a square first (rfdetr.data.transforms.preprocess)"
+                f"images of shape {tuple(images.shape)} do not fit {arch.id}: expected [B, 3,"
+                f" {arch.resolution}, {arch.resolution}]; rectangular images are resized to a square first"
+                " (rfdetr.data.transforms.preprocess)"
             )
         return self.projector(self.backbone(images, arch)).permute(0, 2, 3, 1)
 

@@ -48,7 +48,8 @@ def load_dinov2(
         widths = {384: "dinov2-s", 768: "dinov2-b"}
         if config.embed_dim not in widths:
             raise UserError(
-                f"there is no public DINOv2 of width {config.embed_dim}; build the network with embed_dim 384 or 768"
+                f"there is no public DINOv2 of width {config.embed_dim}; build the network with embed_dim 384"
+                " or 768"
             )
         source = fetch("dinov2", widths[config.embed_dim])
     elif checksum is not None:
@@ -66,25 +67,25 @@ def load_dinov2(
         missing = [key for key in keys if key not in state]
         if missing:
             raise UserError(
-                f"{name} is no DINOv2 checkpoint with {config.depth} blocks: {missing[0]} is missing; expected the layout "
-                "of the original repository or of Transformers, without register tokens"
+                f"{name} is no DINOv2 checkpoint with {config.depth} blocks: {missing[0]} is missing;"
+                " expected the layout of the original repository or of Transformers, without register tokens"
             )
         used.update(keys)
         value = torch.cat([state[key] for key in keys]) if len(keys) > 1 else state[keys[0]]
         value, change = _fit(ours, value, config)
         if value.shape != backbone[ours].shape:
             raise UserError(
-                f"{name} does not fit this network: {keys[0]} {list(state[keys[0]].shape)} would give "
-                f"{list(value.shape)} for backbone.{ours}, expected {list(backbone[ours].shape)}; use the DINOv2 of width "
-                f"{config.embed_dim}"
+                f"{name} does not fit this network: {keys[0]} {list(state[keys[0]].shape)} would give"
+                f" {list(value.shape)} for backbone.{ours}, expected {list(backbone[ours].shape)}; use the"
+                f" DINOv2 of width {config.embed_dim}"
             )
         tensors[ours] = value
         report.add("resized" if change else "loaded", keys, f"backbone.{ours}", change)
     unknown = sorted(set(state) - used - set(_UNUSED))
     if unknown:
         raise UserError(
-            f"{name} holds {len(unknown)} tensors without a place here, first {unknown[0]}: register tokens, another "
-            "depth or another network"
+            f"{name} holds {len(unknown)} tensors without a place here, first {unknown[0]}: register tokens,"
+            " another depth or another network"
         )
     for key in sorted(set(state) & set(_UNUSED)):
         report.add("dropped", [key], reason=_UNUSED[key])
@@ -99,14 +100,16 @@ def _fit(ours: str, value: Tensor, config: ModelConfig) -> tuple[Tensor, str]:
     """The tensor at the size that the network stores, and what was done to it."""
     value = value.to(torch.float64 if value.dtype == torch.float64 else torch.float32)
     if ours == "patch_kernel" and value.shape[-1] != config.base_patch:
-        return resize_kernel(value, config.base_patch), (
-            f"pseudo-inverse resize of the patch kernel, {value.shape[-1]} to {config.base_patch} px"
+        return (
+            resize_kernel(value, config.base_patch),
+            f"pseudo-inverse resize of the patch kernel, {value.shape[-1]} to {config.base_patch} px",
         )
     if ours == "positions":
         side = round((value.shape[1] - 1) ** 0.5)
         if side != config.position_grid:
-            return resize_positions(value, config.position_grid), (
-                f"bicubic resize of the position grid, {side} to {config.position_grid} per side"
+            return (
+                resize_positions(value, config.position_grid),
+                f"bicubic resize of the position grid, {side} to {config.position_grid} per side",
             )
     return value, ""
 

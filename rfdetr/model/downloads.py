@@ -64,13 +64,14 @@ def fetch(section: str, name: str) -> Path:
         except ValueError as error:
             partial.unlink(missing_ok=True)
             raise UserError(
-                f"the download of {entry['url']} does not have the listed checksum {known}: it was tampered with or "
-                f"damaged and is not used. Try again, or put the right file at {folder / entry['file']}"
+                f"the download of {entry['url']} does not have the listed checksum {known}: it was tampered"
+                " with or damaged and is not used. Try again, or put the right file at"
+                f" {folder / entry['file']}"
             ) from error
         except OSError as error:
             raise UserError(
-                f"cannot download {entry['url']}: {error}. Check the network and call again (the download continues where it "
-                f"stopped), or put the file at {folder / entry['file']}"
+                f"cannot download {entry['url']}: {error}. Check the network and call again (the download"
+                f" continues where it stopped), or put the file at {folder / entry['file']}"
             ) from error
 
 
@@ -82,7 +83,8 @@ def verify(path: Any, checksum: str) -> None:
         raise UserError(f"unknown checksum kind {kind!r}: write md5:... or sha256:...")
     if not isinstance(path, str | os.PathLike) or not Path(path).is_file():
         raise UserError(
-            f"a checksum goes with one file; {path if isinstance(path, str | os.PathLike) else 'a state dict'} is none"
+            "a checksum goes with one file;"
+            f" {path if isinstance(path, str | os.PathLike) else 'a state dict'} is none"
         )
     with Path(path).open("rb") as file:
         found = hashlib.file_digest(file, kind).hexdigest()

@@ -55,7 +55,8 @@ def _from_path(path: Path) -> np.ndarray:
 
     if path.is_dir():
         raise UserError(
-            f"{path} is a folder, not a picture: give the files in it, for example sorted(folder.glob('*.jpg'))"
+            f"{path} is a folder, not a picture: give the files in it, for example"
+            " sorted(folder.glob('*.jpg'))"
         )
     try:
         with Image.open(path) as image:
@@ -99,13 +100,14 @@ def _from_array(array: np.ndarray) -> np.ndarray:
         low, high = (array.min(), array.max()) if array.size else (0, 0)
         if not (low >= 0 and high <= 1):
             raise UserError(
-                f"floating-point values must be in 0..1, got {low:g}..{high:g}: divide by 255, or convert to uint8"
+                f"floating-point values must be in 0..1, got {low:g}..{high:g}: divide by 255, or convert to"
+                " uint8"
             )
         array = np.rint(array.astype(np.float64) * 255).astype(np.uint8)
     if array.dtype != np.uint8:
         raise UserError(
-            f"an array of {array.dtype} has no agreed range: give uint8 values 0..255, uint16 values 0..65535 or "
-            "floating-point values 0..1"
+            f"an array of {array.dtype} has no agreed range: give uint8 values 0..255, uint16 values 0..65535"
+            " or floating-point values 0..1"
         )
     if array.ndim == 2:
         array = array[..., None]
@@ -116,8 +118,8 @@ def _from_array(array: np.ndarray) -> np.ndarray:
             else ""
         )
         raise UserError(
-            f"an array of shape {list(array.shape)} is no picture: expected [height, width], or [height, width, channels] "
-            f"with 1, 3 (RGB) or 4 (RGBA) channels{hint}"
+            f"an array of shape {list(array.shape)} is no picture: expected [height, width], or [height,"
+            f" width, channels] with 1, 3 (RGB) or 4 (RGBA) channels{hint}"
         )
     if array.shape[2] == 1:
         return np.repeat(array, 3, axis=2)
@@ -127,8 +129,8 @@ def _from_array(array: np.ndarray) -> np.ndarray:
 def _from_tensor(tensor: torch.Tensor) -> np.ndarray:
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3, 4):
         raise UserError(
-            f"a tensor of shape {list(tensor.shape)} is no picture: expected [channels, height, width] with 1, 3 (RGB) or "
-            "4 (RGBA) channels; give pictures with the channels last as arrays"
+            f"a tensor of shape {list(tensor.shape)} is no picture: expected [channels, height, width] with"
+            " 1, 3 (RGB) or 4 (RGBA) channels; give pictures with the channels last as arrays"
         )
     values = tensor.detach().cpu().permute(1, 2, 0)
     # NumPy has no bfloat16.

@@ -114,8 +114,8 @@ def load_official(
 def _shape(state: dict[str, Tensor], key: str, source: str) -> torch.Size:
     if key not in state:
         raise UserError(
-            f"{source} is no checkpoint of this model: {key} is missing. Expected the published layout or that of the "
-            "Transformers classes RfDetrForObjectDetection and RfDetrForInstanceSegmentation"
+            f"{source} is no checkpoint of this model: {key} is missing. Expected the published layout or"
+            " that of the Transformers classes RfDetrForObjectDetection and RfDetrForInstanceSegmentation"
         )
     return state[key].shape
 
@@ -191,13 +191,15 @@ def _check_keys(
     missing = sorted(needed - set(state))
     if missing:
         raise UserError(
-            f"{report.source} is not a complete checkpoint of {name}: {len(missing)} tensors are missing, first {missing[0]}"
+            f"{report.source} is not a complete checkpoint of {name}: {len(missing)} tensors are missing,"
+            f" first {missing[0]}"
         )
     unknown = sorted(set(state) - needed - set(UNUSED))
     if unknown:
         raise UserError(
-            f"{report.source} holds {len(unknown)} tensors that {name} has no place for, first {origin[unknown[0]][0]} "
-            f"{list(state[unknown[0]].shape)}: another architecture, or a release that this version does not know"
+            f"{report.source} holds {len(unknown)} tensors that {name} has no place for, first"
+            f" {origin[unknown[0]][0]} {list(state[unknown[0]].shape)}: another architecture, or a release"
+            " that this version does not know"
         )
     for key, reason in UNUSED.items():
         report.add("dropped", origin.get(key, ()), reason=reason)
@@ -218,8 +220,8 @@ def _convert(
         for key in keys:
             if not state[key].is_floating_point():
                 raise UserError(
-                    f"{report.source} holds {key} as {state[key].dtype}, not as floating-point numbers: quantised weights "
-                    "cannot be used"
+                    f"{report.source} holds {key} as {state[key].dtype}, not as floating-point numbers:"
+                    " quantised weights cannot be used"
                 )
         shapes = ", ".join(f"{key} {list(state[key].shape)}" for key in keys[:3])
         try:
@@ -228,8 +230,8 @@ def _convert(
             raise UserError(f"{report.source} does not fit {name}: {shapes} do not fit together") from error
         if tensors[ours].shape != expected[ours]:
             raise UserError(
-                f"{report.source} does not fit {name}: {shapes} would give {list(tensors[ours].shape)} for {ours}, "
-                f"expected {list(expected[ours])}"
+                f"{report.source} does not fit {name}: {shapes} would give {list(tensors[ours].shape)} for"
+                f" {ours}, expected {list(expected[ours])}"
             )
         for key in keys:
             report.add("loaded", origin[key], ours)

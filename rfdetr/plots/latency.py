@@ -25,10 +25,15 @@ def protocols(frame: "pd.DataFrame") -> "Figure":
         axis.plot([row["min_ms"], row["max_ms"]], [position, position], color=colour, linewidth=1, alpha=0.6)
         for column, name, marker in _PERCENTILES:
             axis.plot(
-                row[column], position, marker=marker, color=colour, markersize=7 if marker != "|" else 11,
-                markerfacecolor=colour if marker == "o" else "white", linestyle="none",
+                row[column],
+                position,
+                marker=marker,
+                color=colour,
+                markersize=7 if marker != "|" else 11,
+                markerfacecolor=colour if marker == "o" else "white",
+                linestyle="none",
                 label=name if not position else None,
-            )  # fmt: skip
+            )
     axis.set_yticks(range(len(frame)), frame["setting"])
     axis.invert_yaxis()
     axis.set(xscale="log", xlabel="latency (ms), line from fastest to slowest")
@@ -46,9 +51,14 @@ def queues(traces: "pd.DataFrame") -> "Figure":
     for colour, fps in zip(COLOURS, sorted(set(traces["fps"])), strict=False):
         rows = traces[traces["fps"] == fps]
         axis.plot(
-            rows["arrival_s"], rows["latency_ms"], color=colour, marker=".", markersize=3, linewidth=1,
+            rows["arrival_s"],
+            rows["latency_ms"],
+            color=colour,
+            marker=".",
+            markersize=3,
+            linewidth=1,
             label=f"{fps:.0f} per second",
-        )  # fmt: skip
+        )
     axis.set(xlabel="arrival of the frame (s)", ylabel="latency from arrival (ms)", yscale="log")
     figure.legend(loc="outside upper center", ncols=3, fontsize=8)
     _plain(axis.yaxis)
@@ -69,13 +79,17 @@ def pauses(printed: "pd.DataFrame", measured: "pd.DataFrame") -> "Figure":
     left.set(title="printed (T4, TensorRT, FP16)", xlabel="pause (ms)", ylabel="median latency (ms)")
     left.legend(fontsize=7)
     right.errorbar(
-        measured["pause_ms"], measured["median_ms"],
+        measured["pause_ms"],
+        measured["median_ms"],
         yerr=[
             measured["median_ms"] - measured["median_low_ms"],
             measured["median_high_ms"] - measured["median_ms"],
         ],
-        marker="o", color=COLOURS[0], capsize=3, label="median, 95 % interval",
-    )  # fmt: skip
+        marker="o",
+        color=COLOURS[0],
+        capsize=3,
+        label="median, 95 % interval",
+    )
     right.set(title="measured here", xlabel="pause (ms)")
     for axis in (left, right):
         axis.set_ylim(bottom=0)

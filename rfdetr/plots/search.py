@@ -28,19 +28,33 @@ def front(table: "pd.DataFrame", cost: str, cost_name: str, unit: str) -> Any:
         parts = [("trained encoder settings", table[table["seen"]]), ("never trained", table[~table["seen"]])]
     for (label, rows), colour in zip(parts, (COLOURS[4], COLOURS[5]), strict=False):
         figure.add_scattergl(
-            x=rows[cost].round(4), y=rows["AP"].round(4), mode="markers", name=label, customdata=rows[_KNOBS],
-            marker={"size": 5, "color": colour, "opacity": 0.6}, hovertemplate=HOVER + unit + "<extra></extra>",
-        )  # fmt: skip
+            x=rows[cost].round(4),
+            y=rows["AP"].round(4),
+            mode="markers",
+            name=label,
+            customdata=rows[_KNOBS],
+            marker={"size": 5, "color": colour, "opacity": 0.6},
+            hovertemplate=HOVER + unit + "<extra></extra>",
+        )
     best = table[table["front"]].sort_values(cost)
     figure.add_scatter(
-        x=best[cost].round(4), y=best["AP"].round(4), mode="lines+markers", name="front", customdata=best[_KNOBS],
-        line={"color": COLOURS[1], "shape": "hv"}, marker={"size": 7}, hovertemplate=HOVER + unit + "<extra></extra>",
-    )  # fmt: skip
+        x=best[cost].round(4),
+        y=best["AP"].round(4),
+        mode="lines+markers",
+        name="front",
+        customdata=best[_KNOBS],
+        line={"color": COLOURS[1], "shape": "hv"},
+        marker={"size": 7},
+        hovertemplate=HOVER + unit + "<extra></extra>",
+    )
     figure.update_layout(
-        template="plotly_white", height=420, margin={"l": 50, "r": 10, "t": 30, "b": 45},
-        xaxis={"title": cost_name, "type": "log"}, yaxis={"title": "AP (validation scenes)"},
+        template="plotly_white",
+        height=420,
+        margin={"l": 50, "r": 10, "t": 30, "b": 45},
+        xaxis={"title": cost_name, "type": "log"},
+        yaxis={"title": "AP (validation scenes)"},
         legend={"orientation": "h", "y": 1.1},
-    )  # fmt: skip
+    )
     return figure
 
 
@@ -67,9 +81,13 @@ def drop_curves(table: "pd.DataFrame") -> "Figure":
         axis.plot(rows["latency_ms"], rows["AP"], marker="o", color=colour, label=f"{queries} queries")
         for _, row in rows.iterrows():
             axis.annotate(
-                f"{int(row['decoder_layers'])}", (row["latency_ms"], row["AP"]), xytext=(4, -9),
-                textcoords="offset points", fontsize=8, color=colour,
-            )  # fmt: skip
+                f"{int(row['decoder_layers'])}",
+                (row["latency_ms"], row["AP"]),
+                xytext=(4, -9),
+                textcoords="offset points",
+                fontsize=8,
+                color=colour,
+            )
     axis.set(xlabel="latency (ms, ONNX Runtime, one thread)", ylabel="AP on test scenes")
     axis.legend()
     return figure

@@ -87,8 +87,10 @@ def explorer(df: pd.DataFrame, published: Mapping[str, tuple[int, float]]) -> An
     shared = {
         "mode": "markers",
         "marker": {"size": 5, "opacity": 0.6},
-        "hovertemplate": "resolution %{customdata[0]}, patch %{meta[0]}<br>windows %{meta[1]}, layers %{customdata[1]}, "
-        "queries %{meta[2]}<br>%{x} tokens, <b>%{y} GFLOPs</b><extra></extra>",
+        "hovertemplate": (
+            "resolution %{customdata[0]}, patch %{meta[0]}<br>windows %{meta[1]}, layers %{customdata[1]}, "
+            "queries %{meta[2]}<br>%{x} tokens, <b>%{y} GFLOPs</b><extra></extra>"
+        ),
     }
     figure.update_traces(shared)
     figure.add_scatter(

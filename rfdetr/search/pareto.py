@@ -142,5 +142,6 @@ def _need(table: "pd.DataFrame", *columns: str) -> None:
     missing = [column for column in columns if column not in table]
     if missing:
         raise UserError(
-            f"the table has no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, table.columns))}"
+            f"the table has no column {', '.join(map(repr, missing))}; it has"
+            f" {', '.join(map(str, table.columns))}"
         )

@@ -42,7 +42,10 @@ class Progress:
 
     def __str__(self) -> str:
         eta = f", about {self.eta_seconds:.0f} s left" if self.eta_seconds == self.eta_seconds else ""
-        return f"{self.done}/{self.total} units, {self.running} running on {self.workers} workers, {self.failed} failed{eta}"
+        return (
+            f"{self.done}/{self.total} units, {self.running} running on {self.workers} workers, {self.failed}"
+            f" failed{eta}"
+        )
 
 
 class WorkQueue:
@@ -184,8 +187,9 @@ class WorkQueue:
         if failed:
             unit, error = next(iter(failed.items()))
             raise UserError(
-                f"{len(failed)} of {len(self.units)} units failed {self.attempts} times, first {unit}: {error}. The other "
-                "results are kept; remove the cause and start again under a new name or with more attempts"
+                f"{len(failed)} of {len(self.units)} units failed {self.attempts} times, first {unit}:"
+                f" {error}. The other results are kept; remove the cause and start again under a new name or"
+                " with more attempts"
             )
 
     def _take(self) -> tuple[int, str] | None:

@@ -121,17 +121,32 @@ def search_within(
             print(f"{units} encoder settings, {spent:.1%} of the exact search's cost", flush=True)
 
     table = budgeted_search(
-        model, dataset, space, latency.predict, sampler=sampler, budget=budget, seed=seed,
-        folder=folder / "evaluated", progress=report,
-    )  # fmt: skip
+        model,
+        dataset,
+        space,
+        latency.predict,
+        sampler=sampler,
+        budget=budget,
+        seed=seed,
+        folder=folder / "evaluated",
+        progress=report,
+    )
     spent = table.attrs
     table = table.rename(columns={"latency_ms": "predicted_ms"})
     table = table.merge(timed[[*KNOBS, "latency_ms"]], on=list(KNOBS), how="left")
     about: dict[str, Any] = {
-        "space": asdict(space), "measured": len(archs), "threads": threads, "sampler": sampler, "budget": budget,
-        "spent": spent["spent"], "units": spent["units"],
-        "latency_model": {"method": latency.method, "cross_validation": latency.cross_validation.to_dict("records")},
-    }  # fmt: skip
+        "space": asdict(space),
+        "measured": len(archs),
+        "threads": threads,
+        "sampler": sampler,
+        "budget": budget,
+        "spent": spent["spent"],
+        "units": spent["units"],
+        "latency_model": {
+            "method": latency.method,
+            "cross_validation": latency.cross_validation.to_dict("records"),
+        },
+    }
     return _write(folder, table, front(table, cost="predicted_ms"), timed, model, dataset, about, origin)
 
 

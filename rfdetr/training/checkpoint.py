@@ -109,11 +109,13 @@ def load_checkpoint(
         content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # a damaged file can break the reader in any way
         raise UserError(
-            f"cannot read {path}: it is truncated or no checkpoint of this package; restore it from a copy or train again"
+            f"cannot read {path}: it is truncated or no checkpoint of this package; restore it from a copy or"
+            " train again"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(
-            f"{path} is no training checkpoint of this package; published weights are read with rfdetr.load_official"
+            f"{path} is no training checkpoint of this package; published weights are read with"
+            " rfdetr.load_official"
         )
     if content.get("version") != VERSION:
         raise UserError(

@@ -48,8 +48,8 @@ class TrainingLog:
                 file.flush()
             except OSError as error:
                 raise UserError(
-                    f"cannot write {file.name} ({error.strerror}): free some space or choose another folder, then run "
-                    "the same command again; it goes on from the last checkpoint"
+                    f"cannot write {file.name} ({error.strerror}): free some space or choose another folder,"
+                    " then run the same command again; it goes on from the last checkpoint"
                 ) from error
 
     def close(self) -> None:

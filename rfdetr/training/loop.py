@@ -110,8 +110,9 @@ def check_inputs(
             raise UserError(f"{data!r} has no images; check the path and the split")
         if data.num_classes != model.config.num_classes:
             raise UserError(
-                f"{data!r} has {data.num_classes} classes ({', '.join(data.class_names[:5])}, ...), the network has "
-                f"{model.config.num_classes}; build the network with num_classes={data.num_classes}"
+                f"{data!r} has {data.num_classes} classes ({', '.join(data.class_names[:5])}, ...), the"
+                f" network has {model.config.num_classes}; build the network with"
+                f" num_classes={data.num_classes}"
             )
     if model.config.segmentation and not dataset.has_masks:
         raise UserError(
@@ -174,8 +175,8 @@ class _Run:
         for name, value in here.items():
             if saved.provenance.get(name) != value:
                 raise UserError(
-                    f"{path} was written for other {name} ({saved.provenance.get(name)}, here {value}): use the same, "
-                    "or another output folder for a new run"
+                    f"{path} was written for other {name} ({saved.provenance.get(name)}, here {value}): use"
+                    " the same, or another output folder for a new run"
                 )
         stepper.model.load_state_dict(saved.weights)
         stepper.optimizer.load_state_dict(saved.optimizer)
@@ -334,7 +335,7 @@ def _rows(path: Path) -> list[Row]:
 def _diverged(step: int, archs: list[Arch], result: StepResult, bad: int) -> TrainingDivergedError:
     broken = [name for name, value in result.losses.items() if not math.isfinite(value)]
     return TrainingDivergedError(
-        f"training diverged: {bad} steps in a row up to step {step} ({', '.join(arch.id for arch in archs)}) had no finite "
-        f"{'loss (' + ', '.join(broken) + ')' if broken else 'gradients'}. Lower lr, keep clip_norm on or use fp32; "
-        "the last checkpoint is kept"
+        f"training diverged: {bad} steps in a row up to step {step} ({', '.join(arch.id for arch in archs)})"
+        f" had no finite {'loss (' + ', '.join(broken) + ')' if broken else 'gradients'}. Lower lr, keep"
+        " clip_norm on or use fp32; the last checkpoint is kept"
     )

@@ -172,11 +172,15 @@ class Criterion:
             )
             costs = [
                 mask_points.matching_cost(
-                    s[..., :count], _given(p.mask_queries, dtype), _given(p.mask_bias, dtype), truth,
-                    self.costs.mask, self.costs.dice,
+                    s[..., :count],
+                    _given(p.mask_queries, dtype),
+                    _given(p.mask_bias, dtype),
+                    truth,
+                    self.costs.mask,
+                    self.costs.dice,
                 )
                 for p, s in zip(predictions, sampled, strict=True)
-            ]  # fmt: skip
+            ]
         return plan, sampled, torch.stack(costs)
 
     def _mask_losses(

@@ -37,8 +37,8 @@ class TensorRTRuntime(Runtime):
         self._engine = self._runtime.deserialize_cuda_engine(artifact.file.read_bytes())
         if self._engine is None:
             raise UserError(
-                f"TensorRT {trt.__version__} cannot load {artifact.path}: an engine runs only on the GPU model and the "
-                "TensorRT version that it was built with; build it again here"
+                f"TensorRT {trt.__version__} cannot load {artifact.path}: an engine runs only on the GPU"
+                " model and the TensorRT version that it was built with; build it again here"
             )
         self._context = self._engine.create_execution_context()
         if self._context is None:

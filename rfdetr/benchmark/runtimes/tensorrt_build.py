@@ -65,8 +65,8 @@ def build_engine(
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
         raise UserError(
-            f"TensorRT {trt.__version__} could not build an engine from {artifact.path}; its log above says why "
-            f"(often too little workspace: {workspace_mb} MB)"
+            f"TensorRT {trt.__version__} could not build an engine from {artifact.path}; its log above says"
+            f" why (often too little workspace: {workspace_mb} MB)"
         )
     write_atomic(path, bytes(serialized))
     if cache is not None and timing_cache is not None:

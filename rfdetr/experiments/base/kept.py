@@ -38,9 +38,9 @@ class Kept:
         """Where it comes from, in a sentence for the page."""
         made = self.record["provenance"]
         return (
-            f"Made on {made['time_utc'][:10]} from commit `{made['commit']}` with torch {made['versions']['torch']} on "
-            f"{made['machine']}, profile `{made['profile']}`, seed {made['seed']}; "
-            f"`python -m rfdetr results {self.folder.name}` makes it anew."
+            f"Made on {made['time_utc'][:10]} from commit `{made['commit']}` with torch"
+            f" {made['versions']['torch']} on {made['machine']}, profile `{made['profile']}`, seed"
+            f" {made['seed']}; `python -m rfdetr results {self.folder.name}` makes it anew."
         )
 
     def network(self) -> "RFDETR":

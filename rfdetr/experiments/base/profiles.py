@@ -90,9 +90,20 @@ _SCRATCH: dict[str, Any] = {
 
 _SMOKE = Recipe(
     model={
-        "embed_dim": 32, "depth": 2, "heads": 2, "feature_layers": (1, 2), "base_patch": 16, "position_grid": 8,
-        "hidden_dim": 32, "decoder_layers": 2, "queries": 12, "groups": 2, "self_heads": 2, "cross_heads": 4,
-        "points": 2, "ffn_dim": 64,
+        "embed_dim": 32,
+        "depth": 2,
+        "heads": 2,
+        "feature_layers": (1, 2),
+        "base_patch": 16,
+        "position_grid": 8,
+        "hidden_dim": 32,
+        "decoder_layers": 2,
+        "queries": 12,
+        "groups": 2,
+        "self_heads": 2,
+        "cross_heads": 4,
+        "points": 2,
+        "ffn_dim": 64,
     },
     training=SearchSpace((64, 96), (8, 16), (1, 2), (2,), (12,)),
     search=SearchSpace((64, 96), (8, 12, 16), (1, 2), (0, 1, 2), (6, 12)),
@@ -105,13 +116,24 @@ _SMOKE = Recipe(
     images={"train": 200, "val": 16, "test": 16},
     study_steps=6,
     study_seeds=2,
-)  # fmt: skip
+)
 
 _CPU = Recipe(
     model={
-        "embed_dim": 96, "depth": 6, "heads": 3, "feature_layers": (2, 4, 6), "base_patch": 16, "position_grid": 16,
-        "hidden_dim": 96, "decoder_layers": 3, "queries": 30, "groups": 5, "self_heads": 4, "cross_heads": 8,
-        "points": 2, "ffn_dim": 256,
+        "embed_dim": 96,
+        "depth": 6,
+        "heads": 3,
+        "feature_layers": (2, 4, 6),
+        "base_patch": 16,
+        "position_grid": 16,
+        "hidden_dim": 96,
+        "decoder_layers": 3,
+        "queries": 30,
+        "groups": 5,
+        "self_heads": 4,
+        "cross_heads": 8,
+        "points": 2,
+        "ffn_dim": 256,
     },
     training=SearchSpace((64, 80, 96, 112, 128), (8, 10, 12, 16), (1, 2, 4), (3,), (30,)),
     search=SearchSpace((64, 80, 96, 112, 128), (8, 10, 12, 14, 16), (1, 2, 4), (0, 1, 2, 3), (10, 20, 30)),
@@ -124,7 +146,7 @@ _CPU = Recipe(
     images={"train": 20000, "val": 150, "test": 200},
     study_steps=800,
     study_seeds=3,
-)  # fmt: skip
+)
 
 # The printed grid in miniature, point for point: eleven resolutions, the printed patch sizes halved, the
 # printed windows and depths, the printed query counts divided by ten. Trained once for longer; chapter 05
