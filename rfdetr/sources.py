@@ -21,6 +21,15 @@ def package_root() -> Path:
     return Path(__file__).resolve().parent.parent
 
 
+def shipped_folder(name: str) -> Path:
+    """A folder that lies beside the package in a checkout and inside it in an installed wheel.
+
+    name: e.g. "data_manifests". The path may not exist; whoever reads from it says what is missing.
+    """
+    beside = package_root() / name
+    return beside if beside.is_dir() else package_root() / "rfdetr" / name
+
+
 def reached_files(code: str, root: Path | None = None, package: str = "rfdetr") -> list[Path]:
     """Files of `package` (below `root`) that `code` can import, transitively, sorted.
 

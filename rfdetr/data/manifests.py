@@ -19,6 +19,7 @@ import yaml
 
 from rfdetr.errors import UserError
 from rfdetr.files import sha256_file
+from rfdetr.sources import shipped_folder
 
 KINDS = ("archive", "parts", "manual")
 _REQUIRED = {
@@ -58,13 +59,11 @@ class Manifest:
 
 
 def manifest_folder() -> Path:
-    """Folder of the manifests: RFDETR_MANIFESTS if set, else `data_manifests` of this checkout."""
+    """Folder of the manifests: RFDETR_MANIFESTS if set, else that of this checkout or installation."""
     chosen = os.environ.get("RFDETR_MANIFESTS")
-    folder = Path(chosen) if chosen else Path(__file__).resolve().parents[2] / "data_manifests"
+    folder = Path(chosen) if chosen else shipped_folder("data_manifests")
     if not folder.is_dir():
-        raise UserError(
-            f"no data manifests in {folder}: work in a clone of the repository, or set RFDETR_MANIFESTS"
-        )
+        raise UserError(f"no data manifests in {folder}: set RFDETR_MANIFESTS to a folder that has them")
     return folder
 
 

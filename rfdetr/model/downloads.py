@@ -9,19 +9,17 @@ from typing import Any
 import yaml
 
 from rfdetr.errors import UserError
-from rfdetr.sources import package_root
+from rfdetr.sources import shipped_folder
 
-MANIFEST = "data_manifests/official.yaml"
+MANIFEST = "official.yaml"
 
 
 @functools.cache
 def manifest() -> dict[str, Any]:
     """The file list: section -> licence, source and files: name -> {file, url, md5 or sha256}."""
-    path = package_root() / MANIFEST
+    path = shipped_folder("data_manifests") / MANIFEST
     if not path.is_file():
-        raise UserError(
-            f"the list of public weight files {path} is missing: use a checkout of the repository"
-        )
+        raise UserError(f"the list of public weight files {path} is missing: install the package again")
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
