@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from types import MappingProxyType
+from typing import ClassVar
 
 from rfdetr.paper import tables
 
@@ -33,6 +34,9 @@ class Arch:
 
     Raises ArchError, naming the nearest valid neighbours, when the knobs do not fit each other.
     """
+
+    KNOBS: ClassVar[tuple[str, ...]] = ("resolution", "patch_size", "windows", "decoder_layers", "queries")
+    """Names of the five knobs, in the order of the fields: columns of every table of sub-networks."""
 
     resolution: int = 384
     patch_size: int = 16
@@ -309,7 +313,6 @@ def _published(model: str, size: str, table_numbers: tuple[int, int]) -> Mapping
 
 def _presets() -> Mapping[str, Preset]:
     presets: dict[str, Preset] = {}
-    knobs = ("resolution", "patch_size", "windows", "decoder_layers", "queries")
     for config_table, model, number_tables, prefix in (
         (7, "RF-DETR", (2, 12), ""),
         (8, "RF-DETR-Seg", (3, 13), "seg-"),
@@ -318,7 +321,7 @@ def _presets() -> Mapping[str, Preset]:
             name = prefix + SIZE_NAMES[row["size"]]
             presets[name] = Preset(
                 name=name,
-                arch=Arch(*(int(row[k]) for k in knobs)),
+                arch=Arch(*(int(row[k]) for k in Arch.KNOBS)),
                 backbone=row["backbone"].lower(),
                 segmentation=bool(prefix),
                 # COCO ids are used as class indexes, so 91; index 0 is unused.

@@ -7,7 +7,7 @@ import torch
 from conftest import TINY, scramble
 
 from rfdetr import RFDETR
-from rfdetr.arch import SearchSpace
+from rfdetr.arch import Arch, SearchSpace
 from rfdetr.data.scenes import scenes
 from rfdetr.errors import UserError
 from rfdetr.search import budget, grid, replay
@@ -101,7 +101,7 @@ class Tiny:
 @pytest.mark.parametrize("sampler", ["guided", "tpe"])
 def test_a_budgeted_search_evaluates_what_it_pays_for(sampler, tmp_path):
     tiny = Tiny()
-    exact = grid.evaluate_grid(tiny.model, tiny.data, tiny.space).drop_duplicates(list(grid.KNOBS))
+    exact = grid.evaluate_grid(tiny.model, tiny.data, tiny.space).drop_duplicates(list(Arch.KNOBS))
     spent = []
     given = {
         "sampler": sampler,
@@ -110,7 +110,7 @@ def test_a_budgeted_search_evaluates_what_it_pays_for(sampler, tmp_path):
     }
     part = budget.budgeted_search(tiny.model, tiny.data, tiny.space, tiny.latency, budget=0.5, **given)
     assert 0 < part.attrs["spent"] <= 0.5 and spent[-1] == (part.attrs["spent"], part.attrs["units"])
-    joined = part.merge(exact, on=list(grid.KNOBS), suffixes=("", "_exact"))
+    joined = part.merge(exact, on=list(Arch.KNOBS), suffixes=("", "_exact"))
     assert len(joined) == len(part) < len(exact)
     assert (joined["AP"] == joined["AP_exact"]).all() and (joined["AP50"] == joined["AP50_exact"]).all()
     assert part["step"].nunique() == part.attrs["units"] == len(list(tmp_path.rglob("*.json")))

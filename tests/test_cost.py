@@ -55,7 +55,7 @@ def test_updates_per_subnetwork():
     draws = [Arch(64, 8, 2, 2, 10)] * 3 + [Arch(64, 16, 1, 1, 4)]
     table = cost.updates_per_subnetwork(draws, SPACE)
     assert len(table) == len(SPACE.distinct())
-    at = table.set_index(list(grid.KNOBS))
+    at = table.set_index(list(Arch.KNOBS))
     assert tuple(at.loc[(64, 8, 2, 1, 10)]) == (3, 3)
     assert tuple(at.loc[(64, 8, 2, 1, 4)]) == (3, 0)
     assert tuple(at.loc[(64, 16, 1, 2, 4)]) == (1, 0)

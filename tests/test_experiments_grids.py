@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from rfdetr import PRESETS, SearchSpace
+from rfdetr.arch import Arch
 from rfdetr.benchmark.flops import analytic
 from rfdetr.experiments import ch02_search_space, ch03_flexible_patches, ch12_configurations
 from rfdetr.plots import configurations as configuration_figures
@@ -49,7 +50,7 @@ def test_costs_are_those_of_the_counter_formula(grid):
 
 def test_knob_effects_compare_equal_settings(grid):
     df = ch02_search_space.knob_effects(grid, SPACE).set_index("knob")
-    assert list(df.index) == [k.replace("_", " ") for k in ch02_search_space.KNOBS]
+    assert list(df.index) == [k.replace("_", " ") for k in Arch.KNOBS]
     assert df.dear["resolution"] == 384 and df.dear["patch size"] == 16
     assert (df.smallest <= df["median"]).all() and (df["median"] <= df.largest).all()
 

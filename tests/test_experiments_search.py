@@ -14,7 +14,6 @@ from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.profiles import PROFILES, get_profile
 from rfdetr.plots import learning as learning_figures
 from rfdetr.plots import search as search_figures
-from rfdetr.search.grid import KNOBS
 
 PROFILE = get_profile("smoke")
 
@@ -97,7 +96,7 @@ def test_search_is_an_artifact_with_a_front(trained, store):
     best = ch05_search.fronts(table, "gflops")
     assert best["front"].any()
     importance = ch05_search.knob_importance(table)
-    assert set(importance["knob"]) == set(KNOBS)
+    assert set(importance["knob"]) == set(Arch.KNOBS)
     assert importance["share"].dropna().between(0, 1).all()
     assert search_figures.front(best, "gflops", "GFLOPs", "GFLOPs").data
     assert search_figures.importance(importance).axes

@@ -9,7 +9,7 @@ from conftest import TINY, scramble
 from pycocotools import mask as rle
 
 from rfdetr import RFDETR
-from rfdetr.arch import ArchError, SearchSpace
+from rfdetr.arch import Arch, ArchError, SearchSpace
 from rfdetr.data.categories import CategoryMap
 from rfdetr.data.scenes import scenes
 from rfdetr.errors import UserError
@@ -69,7 +69,7 @@ def test_equals_one_by_one(data, segmentation):
     assert len(table) == len(space)
     for number, arch in enumerate(space.archs()):
         row = table.iloc[number]
-        assert [row[k] for k in grid.KNOBS] == list(arch.to_dict().values())
+        assert [row[k] for k in Arch.KNOBS] == list(arch.to_dict().values())
         alone = evaluate(model, truth, arch, dtype=torch.float64, batch_size=7).row()
         np.testing.assert_array_equal(row[columns].astype(float), [alone[name] for name in columns])
     for name in ("AP", "mask_AP") if segmentation else ("AP",):

@@ -12,6 +12,7 @@ import torch
 from conftest import TINY, scramble
 
 from rfdetr import RFDETR
+from rfdetr.arch import Arch
 from rfdetr.benchmark.accuracy import evaluate_artifact
 from rfdetr.errors import UserError
 from rfdetr.evaluation.coco import evaluate
@@ -23,7 +24,7 @@ from rfdetr.experiments.base.provenance import provenance
 from rfdetr.export.onnx import export_onnx
 from rfdetr.model.config import ModelConfig
 from rfdetr.plots import search as figures
-from rfdetr.search.grid import KNOBS, evaluate_grid
+from rfdetr.search.grid import evaluate_grid
 
 SMOKE = get_profile("smoke")
 
@@ -42,7 +43,7 @@ def full(store, tmp_path_factory):
 
 def test_the_kept_network_gives_the_kept_table(full):
     model, data = full.network(), supernet.data(SMOKE, "val")
-    exact = evaluate_grid(model, data, SMOKE.recipe.search).drop_duplicates(list(KNOBS))
+    exact = evaluate_grid(model, data, SMOKE.recipe.search).drop_duplicates(list(Arch.KNOBS))
     table = full.tables["table"]
     assert len(table) == len(exact) == len(SMOKE.recipe.search.distinct())
     np.testing.assert_allclose(table["AP"], exact["AP"], rtol=1e-5)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rfdetr import SearchSpace
-from rfdetr.search.grid import KNOBS
+from rfdetr.arch import Arch
 from rfdetr.search.pareto import front_mask
 from rfdetr.search.run import candidates
 
@@ -32,9 +32,9 @@ def test_candidates_are_different_and_as_many_as_asked_for(count, seed):
 def test_the_front_comes_first_in_every_setting():
     rows = table(3)
     best = rows[front_mask(rows["AP"].to_numpy(), rows["gflops"].to_numpy())]
-    settings = len(best[list(KNOBS[:3])].drop_duplicates())
+    settings = len(best[list(Arch.KNOBS[:3])].drop_duplicates())
     found = {tuple(arch.to_dict().values()) for arch in candidates(rows, 4 * 3 * settings)}
-    assert set(best[list(KNOBS)].itertuples(index=False, name=None)) <= found
+    assert set(best[list(Arch.KNOBS)].itertuples(index=False, name=None)) <= found
 
 
 def test_the_same_seed_gives_the_same_sample():

@@ -111,8 +111,7 @@ def analytic_table(
     archs = list(archs)
     for limits in {(a.decoder_layers, a.queries): a for a in archs}.values():
         config.check(limits)
-    names = ("resolution", "patch_size", "windows", "decoder_layers", "queries")
-    columns = {name: np.array([getattr(a, name) for a in archs], dtype=np.int64) for name in names}
+    columns = {name: np.array([getattr(a, name) for a in archs], dtype=np.int64) for name in Arch.KNOBS}
     knobs = Knobs(**columns)
     counts = operations(config, knobs, convention)
     rows = len(archs)

@@ -23,8 +23,6 @@ from rfdetr.model.detector import RFDETR
 if TYPE_CHECKING:
     import pandas as pd
 
-KNOBS = ("resolution", "patch_size", "windows", "decoder_layers", "queries")
-
 
 def time_artifact(
     runtime: Runtime,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rfdetr.arch import SearchSpace
+from rfdetr.arch import Arch, SearchSpace
 from rfdetr.cli.arguments import Data, Weights, with_knobs
 from rfdetr.errors import UserError
 from rfdetr.networks import open_network
@@ -63,7 +63,6 @@ def search(
     from rfdetr.data.registry import load_dataset
     from rfdetr.experiments.base.profiles import get_profile
     from rfdetr.experiments.base.provenance import provenance
-    from rfdetr.search.grid import KNOBS
     from rfdetr.search.run import search as run
     from rfdetr.search.run import search_within
 
@@ -102,7 +101,7 @@ def search(
     else:
         result = search_within(budget, model, dataset, space, out, sampler=sampler, **given)
     columns = [
-        *KNOBS,
+        *Arch.KNOBS,
         "AP",
         "AP50",
         *(c for c in ("gflops", "predicted_ms", "latency_ms") if c in result.front),
@@ -153,7 +152,6 @@ def select(
     """Choose the most accurate sub-network of a search for a latency and, with --weights, export it."""
     import pandas as pd
 
-    from rfdetr.search.grid import KNOBS
     from rfdetr.search.pareto import select as choose
 
     path = table / "table.csv" if table.is_dir() else table
@@ -172,7 +170,7 @@ def select(
         "latency": column,
     }
     row = choose(found, **limits)
-    knobs = ", ".join(f"{knob} {int(row[knob])}" for knob in KNOBS)
+    knobs = ", ".join(f"{knob} {int(row[knob])}" for knob in Arch.KNOBS)
     print(f"{knobs}: AP {row['AP']:.3f}, {column} {row[column]:.3g}")
     if weights is not None:
         from rfdetr.search.study import export_selected

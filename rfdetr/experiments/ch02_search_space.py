@@ -11,6 +11,7 @@ from rfdetr.arch import (
     SEARCH_GRID,
     SEARCH_GRID_WITH_UNSEEN,
     TRAINING_GRID,
+    Arch,
     SearchSpace,
     round_resolution,
 )
@@ -20,7 +21,6 @@ from rfdetr.experiments.base.verdicts import Verdict
 from rfdetr.model.config import ModelConfig, preset_config
 from rfdetr.paper import tables
 
-KNOBS = ("resolution", "patch_size", "windows", "decoder_layers", "queries")
 _MEANING = {
     "resolution": "side of the square input, px",
     "patch_size": "side of one patch, px; n = resolution / patch size tokens a side",
@@ -29,7 +29,7 @@ _MEANING = {
     "queries": "how many proposals go into the decoder",
 }
 _FIELDS = dict(
-    zip(KNOBS, ("resolutions", "patch_sizes", "windows", "decoder_layers", "queries"), strict=True)
+    zip(Arch.KNOBS, ("resolutions", "patch_sizes", "windows", "decoder_layers", "queries"), strict=True)
 )
 
 
@@ -55,7 +55,7 @@ def knob_table() -> pd.DataFrame:
                 "trained": getattr(TRAINING_GRID, _FIELDS[knob]),
                 "searched": getattr(SEARCH_GRID_WITH_UNSEEN, _FIELDS[knob]),
             }
-            for knob in KNOBS
+            for knob in Arch.KNOBS
         ]
     )
 
@@ -134,7 +134,7 @@ def costs(space: SearchSpace = SEARCH_GRID, config: ModelConfig | None = None) -
         {
             "nominal": [point[0] for point in nominal],
             "queries_nominal": [point[4] for point in nominal],
-            **{knob: df[knob] for knob in KNOBS},
+            **{knob: df[knob] for knob in Arch.KNOBS},
             "tokens": (df.resolution // df.patch_size) ** 2,
             "gflops": df.gflops,
             "attention": df.gflops - df.gflops_no_attention,
@@ -148,10 +148,10 @@ def knob_effects(df: pd.DataFrame, space: SearchSpace = SEARCH_GRID) -> pd.DataF
 
     df: from `costs`. Columns: knob, cheap, dear (values), smallest, median, largest (ratio of GFLOPs).
     """
-    grid = pd.DataFrame(space.nominal(), columns=list(KNOBS)).assign(gflops=df.gflops.to_numpy())
+    grid = pd.DataFrame(space.nominal(), columns=list(Arch.KNOBS)).assign(gflops=df.gflops.to_numpy())
     rows = []
-    for knob in KNOBS:
-        others = [other for other in KNOBS if other != knob]
+    for knob in Arch.KNOBS:
+        others = [other for other in Arch.KNOBS if other != knob]
         means = grid.groupby(knob).gflops.mean()
         cheap, dear = int(means.index[int(means.argmin())]), int(means.index[int(means.argmax())])
         wide = grid.pivot(index=others, columns=knob, values="gflops")

@@ -60,7 +60,7 @@ def keep(
         model, data, recipe.search, folder=work / "evaluated", gflops=True, progress=True
     )
     timed = time_sample(model, recipe.search, recipe.measured, held_out, work / "onnx", seed)
-    table = points.drop(columns=["nominal_resolution", "nominal_queries"]).drop_duplicates(list(grid.KNOBS))
+    table = points.drop(columns=["nominal_resolution", "nominal_queries"]).drop_duplicates(list(Arch.KNOBS))
     units = cost.unit_cost(model, recipe.search).reset_index()
     kept.keep(
         folder,
@@ -140,7 +140,7 @@ def with_latency(table: "pd.DataFrame", timed: "pd.DataFrame") -> "tuple[pd.Data
     held out.
     """
     model = LatencyModel.fit(timed[~timed["held_out"]])
-    found = table.merge(timed[[*grid.KNOBS, "latency_ms", "held_out"]], on=list(grid.KNOBS), how="left")
+    found = table.merge(timed[[*Arch.KNOBS, "latency_ms", "held_out"]], on=list(Arch.KNOBS), how="left")
     return found.assign(predicted_ms=model.predict(found)), model
 
 
@@ -180,9 +180,9 @@ def recomputed(
         result = evaluator.unit(triple, work[triple])
         seconds += result["seconds"]["encoder"] + result["seconds"]["decoder"]
         for pair, numbers in zip(result["pairs"], result["rows"], strict=True):
-            rows.append(dict(zip(grid.KNOBS, (*triple, *pair), strict=True)) | {"AP": numbers["AP"]})
-    kept_ap = table[[*grid.KNOBS, "AP"]].rename(columns={"AP": "kept_AP"})
-    found = pd.DataFrame(rows).merge(kept_ap, on=list(grid.KNOBS), how="left")
+            rows.append(dict(zip(Arch.KNOBS, (*triple, *pair), strict=True)) | {"AP": numbers["AP"]})
+    kept_ap = table[[*Arch.KNOBS, "AP"]].rename(columns={"AP": "kept_AP"})
+    found = pd.DataFrame(rows).merge(kept_ap, on=list(Arch.KNOBS), how="left")
     found.attrs = {"seconds": seconds}
     return found
 

@@ -17,7 +17,7 @@ from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.profiles import Profile
 from rfdetr.experiments.base.provenance import provenance
 from rfdetr.experiments.base.supernet import Trained, data
-from rfdetr.search.grid import KNOBS, fingerprint
+from rfdetr.search.grid import fingerprint
 from rfdetr.search.pareto import front_mask
 from rfdetr.search.run import search
 
@@ -108,7 +108,7 @@ def knob_importance(table: "pd.DataFrame", accuracy: str = "AP") -> "pd.DataFram
 
     total = table[accuracy].var(ddof=0)
     rows = []
-    for knob in KNOBS:
+    for knob in Arch.KNOBS:
         groups = table.groupby(knob)[accuracy]
         means, sizes = groups.mean(), groups.size()
         between = float((sizes * (means - table[accuracy].mean()) ** 2).sum() / len(table))
@@ -132,7 +132,7 @@ def fronts(table: "pd.DataFrame", cost: str) -> "pd.DataFrame":
 
 def arch_of(row: "pd.Series") -> Arch:
     """The architecture of a row."""
-    return Arch(*(int(row[knob]) for knob in KNOBS))
+    return Arch(*(int(row[knob]) for knob in Arch.KNOBS))
 
 
 def tested(model: "RFDETR", dataset: DetectionDataset, rows: "pd.DataFrame", seed: int = 0) -> "pd.DataFrame":

@@ -9,7 +9,7 @@ import numpy as np
 
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.data.dataset import DetectionDataset
-from rfdetr.search.grid import KNOBS, evaluate_grid
+from rfdetr.search.grid import evaluate_grid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,9 +28,11 @@ def drop_table(
     """AP, GFLOPs and, where `latency` has it, latency_ms of every (decoder layers, queries) of one encoder
     setting.
     """
-    table = evaluate_grid(model, dataset, space, gflops=True)[[*KNOBS, "AP", "AP50", "gflops"]]
+    table = evaluate_grid(model, dataset, space, gflops=True)[[*Arch.KNOBS, "AP", "AP50", "gflops"]]
     return (
-        table if latency is None else table.merge(latency[[*KNOBS, "latency_ms"]], on=list(KNOBS), how="left")
+        table
+        if latency is None
+        else table.merge(latency[[*Arch.KNOBS, "latency_ms"]], on=list(Arch.KNOBS), how="left")
     )
 
 

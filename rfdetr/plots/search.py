@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from rfdetr.arch import Arch
 from rfdetr.plots.style import COLOURS
 
 if TYPE_CHECKING:
@@ -12,7 +13,6 @@ HOVER = (
     "resolution %{customdata[0]}, patch %{customdata[1]}, windows %{customdata[2]}<br>"
     "layers %{customdata[3]}, queries %{customdata[4]}<br>AP %{y:.3f}, %{x:.3g} "
 )
-_KNOBS = ["resolution", "patch_size", "windows", "decoder_layers", "queries"]
 
 
 def front(table: "pd.DataFrame", cost: str, cost_name: str, unit: str) -> Any:
@@ -32,7 +32,7 @@ def front(table: "pd.DataFrame", cost: str, cost_name: str, unit: str) -> Any:
             y=rows["AP"].round(4),
             mode="markers",
             name=label,
-            customdata=rows[_KNOBS],
+            customdata=rows[list(Arch.KNOBS)],
             marker={"size": 5, "color": colour, "opacity": 0.6},
             hovertemplate=HOVER + unit + "<extra></extra>",
         )
@@ -42,7 +42,7 @@ def front(table: "pd.DataFrame", cost: str, cost_name: str, unit: str) -> Any:
         y=best["AP"].round(4),
         mode="lines+markers",
         name="front",
-        customdata=best[_KNOBS],
+        customdata=best[list(Arch.KNOBS)],
         line={"color": COLOURS[1], "shape": "hv"},
         marker={"size": 7},
         hovertemplate=HOVER + unit + "<extra></extra>",

@@ -11,8 +11,8 @@ import numpy as np
 
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.benchmark.flops import STAGES, analytic_table
-from rfdetr.search.grid import KNOBS, units
 from rfdetr.search.grid import STAGES as CLOCKED
+from rfdetr.search.grid import units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +153,7 @@ def updates_per_subnetwork(draws: Iterable[Arch], space: SearchSpace) -> "pd.Dat
             key = (*arch.encoder, depth, arch.queries)
             exact[key] = exact.get(key, 0) + 1
     archs = space.distinct()
-    table = pd.DataFrame([arch.to_dict() for arch in archs], columns=list(KNOBS))
+    table = pd.DataFrame([arch.to_dict() for arch in archs], columns=list(Arch.KNOBS))
     table["encoder_updates"] = [encoder.get(arch.encoder, 0) for arch in archs]
     table["updates"] = [exact.get((*arch.encoder, arch.decoder_layers, arch.queries), 0) for arch in archs]
     return table

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from rfdetr.model.detector import RFDETR
 
-KNOBS = ("resolution", "patch_size", "windows", "decoder_layers", "queries")
 STAGES = ("images", "encoder", "decoder", "detections", "evaluation")
 """Where the time of a unit goes. "decoder" includes query selection and heads, "evaluation" the average
 precision.
@@ -219,7 +218,7 @@ def to_table(space: SearchSpace, results: Mapping[Triple, Mapping[str, Any]]) ->
     ]
     if rows:
         return pd.DataFrame(rows)
-    return pd.DataFrame(columns=["nominal_resolution", "nominal_queries", *KNOBS, *METRICS])
+    return pd.DataFrame(columns=["nominal_resolution", "nominal_queries", *Arch.KNOBS, *METRICS])
 
 
 def with_gflops(model: "RFDETR", space: SearchSpace, table: "pd.DataFrame") -> "pd.DataFrame":

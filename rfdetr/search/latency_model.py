@@ -15,7 +15,6 @@ import numpy as np
 
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.errors import UserError
-from rfdetr.search.grid import KNOBS
 from rfdetr.search.pareto import front, hypervolume, reference_point
 
 if TYPE_CHECKING:
@@ -31,11 +30,11 @@ def knobs_array(archs: "Iterable[Arch] | pd.DataFrame") -> np.ndarray:
     import pandas as pd
 
     if isinstance(archs, pd.DataFrame):
-        missing = [name for name in KNOBS if name not in archs]
+        missing = [name for name in Arch.KNOBS if name not in archs]
         if missing:
             raise UserError(f"the table has no column {', '.join(missing)}: it needs the five knobs")
-        return archs[list(KNOBS)].to_numpy(dtype=float)
-    return np.array([[getattr(a, name) for name in KNOBS] for a in archs], dtype=float).reshape(-1, 5)
+        return archs[list(Arch.KNOBS)].to_numpy(dtype=float)
+    return np.array([[getattr(a, name) for name in Arch.KNOBS] for a in archs], dtype=float).reshape(-1, 5)
 
 
 def terms(knobs: np.ndarray) -> np.ndarray:
@@ -99,7 +98,7 @@ class LatencyModel:
         knobs_array(measured)
         if "latency_ms" not in measured:
             raise UserError("the table has no column latency_ms")
-        rows = measured.groupby(list(KNOBS), as_index=False)["latency_ms"].median()
+        rows = measured.groupby(list(Arch.KNOBS), as_index=False)["latency_ms"].median()
         knobs, latency = knobs_array(rows), rows["latency_ms"].to_numpy(dtype=float)
         if not (np.isfinite(latency) & (latency > 0)).all():
             raise UserError(

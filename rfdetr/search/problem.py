@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rfdetr.arch import Arch
 from rfdetr.errors import UserError
-from rfdetr.search.grid import KNOBS, Triple
+from rfdetr.search.grid import Triple
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,11 +28,11 @@ class Problem:
         unit_cost: "Mapping[Triple, float] | pd.Series",
         cost: str = "latency_ms",
     ) -> None:
-        missing = [name for name in (*KNOBS, cost) if name not in points]
+        missing = [name for name in (*Arch.KNOBS, cost) if name not in points]
         if missing:
             raise UserError(f"the table of points has no column {', '.join(missing)}")
-        points = points.drop_duplicates(list(KNOBS)).dropna(subset=[cost])
-        self.knobs = points[list(KNOBS)].to_numpy(dtype=int)
+        points = points.drop_duplicates(list(Arch.KNOBS)).dropna(subset=[cost])
+        self.knobs = points[list(Arch.KNOBS)].to_numpy(dtype=int)
         self.cost = points[cost].to_numpy(dtype=float)
         self.accuracy = np.full(len(points), np.nan)
         self.members: dict[Triple, list[int]] = {}

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rfdetr.arch import Arch
 from rfdetr.errors import UserError
 from rfdetr.search.budget import SAMPLERS, run
-from rfdetr.search.grid import KNOBS, Triple
+from rfdetr.search.grid import Triple
 from rfdetr.search.pareto import hypervolume
 from rfdetr.search.problem import Problem
 
@@ -46,10 +47,10 @@ def budgeted_curves(
 
     if accuracy not in exact:
         raise UserError(f"the exact table has no column {accuracy}")
-    missing = [name for name in (*KNOBS, cost) if name not in exact]
+    missing = [name for name in (*Arch.KNOBS, cost) if name not in exact]
     if missing:
         raise UserError(f"the exact table has no column {', '.join(missing)}")
-    points = exact.drop_duplicates(list(KNOBS)).dropna(subset=[accuracy, cost]).reset_index(drop=True)
+    points = exact.drop_duplicates(list(Arch.KNOBS)).dropna(subset=[accuracy, cost]).reset_index(drop=True)
     if log_cost:
         points = points.assign(**{cost: np.log(points[cost])})
     rows = [

@@ -14,7 +14,7 @@ import numpy as np
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.files import atomic_path, write_json
-from rfdetr.search.grid import KNOBS, evaluate_grid, fingerprint, with_gflops
+from rfdetr.search.grid import evaluate_grid, fingerprint, with_gflops
 from rfdetr.search.pareto import front, front_mask
 
 if TYPE_CHECKING:
@@ -67,13 +67,13 @@ def search(
     else:
         kept = folder / "evaluated"
         points = evaluate_grid(model, dataset, space, folder=kept, gflops=True, progress=progress)
-    table = points.drop(columns=["nominal_resolution", "nominal_queries"]).drop_duplicates(list(KNOBS))
+    table = points.drop(columns=["nominal_resolution", "nominal_queries"]).drop_duplicates(list(Arch.KNOBS))
     table = table.reset_index(drop=True)
     archs = candidates(table, measured, seed)
     timed = measure_latency(
         model, archs, runtime, threads, progress=progress is True, cache_dir=folder / "onnx"
     )
-    table = table.merge(timed[[*KNOBS, "latency_ms"]], on=list(KNOBS), how="left")
+    table = table.merge(timed[[*Arch.KNOBS, "latency_ms"]], on=list(Arch.KNOBS), how="left")
     best = front(table.dropna(subset=["latency_ms"]))
     about = {
         "space": asdict(space),
@@ -133,7 +133,7 @@ def search_within(
     )
     spent = table.attrs
     table = table.rename(columns={"latency_ms": "predicted_ms"})
-    table = table.merge(timed[[*KNOBS, "latency_ms"]], on=list(KNOBS), how="left")
+    table = table.merge(timed[[*Arch.KNOBS, "latency_ms"]], on=list(Arch.KNOBS), how="left")
     about: dict[str, Any] = {
         "space": asdict(space),
         "measured": len(archs),
@@ -199,7 +199,7 @@ def candidates(table: "pd.DataFrame", count: int, seed: int = 0) -> list[Arch]:
     then random ones.
     """
     rng = np.random.default_rng(seed)
-    triples = table[list(KNOBS[:3])].apply(tuple, axis=1)
+    triples = table[list(Arch.KNOBS[:3])].apply(tuple, axis=1)
     on_front = front_mask(table["AP"].to_numpy(), table["gflops"].to_numpy())
     leading = list(dict.fromkeys(triples[on_front].iloc[np.argsort(table["gflops"][on_front].to_numpy())]))
     others = sorted(set(triples) - set(leading))
@@ -220,4 +220,4 @@ def candidates(table: "pd.DataFrame", count: int, seed: int = 0) -> list[Arch]:
     queues = [order(table[triples == triple]) for triple in chosen]
     # In turn, so that every setting is measured before one is measured twice.
     turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
-    return [Arch(*map(int, row)) for row in table.loc[sorted(turns[:count]), list(KNOBS)].to_numpy()]
+    return [Arch(*map(int, row)) for row in table.loc[sorted(turns[:count]), list(Arch.KNOBS)].to_numpy()]

@@ -141,5 +141,5 @@ def export_selected(model: "RFDETR", table: "pd.DataFrame", path: "str | Path", 
     from rfdetr.search.pareto import select
 
     row = select(table, **limits)
-    arch = Arch(**{knob: int(row[knob]) for knob in grid.KNOBS})
+    arch = Arch(**{knob: int(row[knob]) for knob in Arch.KNOBS})
     return export_onnx(model, arch, path)
