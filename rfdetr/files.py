@@ -4,9 +4,9 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +23,38 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = _new_file(path)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        # mkstemp gives 0600; a published file is as readable as any other.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise _user_error(error, path) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> Path:
+    """An empty file beside `path` with a name of its own and the permissions of any new file."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{path.suffix}")
+        with suppress(FileExistsError):
+            # tempfile would make it readable for its owner alone, and asking for the umask changes it for all
+            # threads.
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+            return temporary
+
+
+def _sync_folder(folder: Path) -> None:
+    """The new name survives a power cut too, where the system can be asked for that."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _user_error(error: OSError, path: Path) -> Exception:

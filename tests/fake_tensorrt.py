@@ -1,12 +1,8 @@
-"""TensorRT and the CUDA bindings as far as `rfdetr.benchmark.runtimes` calls them, on the CPU.
+"""TensorRT as far as `rfdetr.benchmark.runtimes` calls it, on the CPU, over the CUDA of `fake_cuda`.
 
-Faithful where mistakes would be made: device memory is apart from host memory and reached by address only;
-work on a stream happens when the stream is synchronised, not before; recording forbids synchronising and runs
-nothing; events can be read only once reached; handles and statuses are what the real modules return. Passes
-are computed by ONNX Runtime. Unknown names raise AttributeError, as they would there.
+Passes are computed by ONNX Runtime. Unknown names raise AttributeError, as they would there.
 """
 
-import ctypes
 import enum
 import json
 import sys
@@ -15,137 +11,7 @@ import types
 import numpy as np
 import onnx
 import onnxruntime
-
-
-class Status(enum.IntEnum):
-    cudaSuccess = 0
-    cudaErrorInvalidValue = 1
-    cudaErrorNoDevice = 100
-    cudaErrorNotReady = 600
-    cudaErrorStreamCaptureUnsupported = 900
-
-
-class Handle:
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __int__(self) -> int:
-        return self.number
-
-
-class Device:
-    """One GPU with one clock (ms), which only work moves."""
-
-    def __init__(self, devices: int = 1, pass_ms: float = 4.0, capture: bool = True) -> None:
-        self.devices, self.pass_ms, self.capture = devices, pass_ms, capture
-        self.clock, self.next = 0.0, 0x7F0000000000
-        self.memory: dict[int, bytearray] = {}
-        self.queues: dict[int, list] = {}
-        self.recording: dict[int, list] = {}
-        self.launched = self.executed = 0
-
-    def push(self, stream: int, work) -> None:
-        (self.recording if stream in self.recording else self.queues)[stream].append(work)
-
-    def drain(self, stream: int) -> None:
-        queue, self.queues[stream] = self.queues[stream], []
-        for work in queue:
-            work()
-
-
-def cuda_module(gpu: Device) -> types.ModuleType:
-    api = types.ModuleType("cuda.bindings.runtime")
-    ok = Status.cudaSuccess
-
-    class cudaMemcpyKind(enum.IntEnum):
-        cudaMemcpyHostToDevice = 1
-        cudaMemcpyDeviceToHost = 2
-
-    class cudaStreamCaptureMode(enum.IntEnum):
-        cudaStreamCaptureModeGlobal = 0
-        cudaStreamCaptureModeThreadLocal = 1
-
-    def cudaGetDeviceCount():
-        return (ok, gpu.devices) if gpu.devices else (Status.cudaErrorNoDevice, 0)
-
-    def cudaStreamCreate():
-        gpu.next += 1
-        gpu.queues[gpu.next] = []
-        return ok, Handle(gpu.next)
-
-    def cudaStreamDestroy(stream):
-        del gpu.queues[int(stream)]
-        return (ok,)
-
-    def cudaMalloc(size):
-        gpu.next += 1 << 20
-        gpu.memory[gpu.next] = bytearray(size)
-        return ok, gpu.next
-
-    def cudaFree(address):
-        return (ok,) if gpu.memory.pop(address, None) is not None else (Status.cudaErrorInvalidValue,)
-
-    def cudaMemcpyAsync(target, source, size, kind, stream):
-        device = target if kind == cudaMemcpyKind.cudaMemcpyHostToDevice else source
-        if device not in gpu.memory or len(gpu.memory[device]) < size:
-            return (Status.cudaErrorInvalidValue,)
-
-        def copy():
-            if kind == cudaMemcpyKind.cudaMemcpyHostToDevice:
-                gpu.memory[target][:size] = ctypes.string_at(source, size)
-            else:
-                ctypes.memmove(target, bytes(gpu.memory[source][:size]), size)
-
-        gpu.push(int(stream), copy)
-        return (ok,)
-
-    def cudaStreamSynchronize(stream):
-        if int(stream) in gpu.recording:
-            return (Status.cudaErrorStreamCaptureUnsupported,)
-        gpu.drain(int(stream))
-        return (ok,)
-
-    def cudaEventCreate():
-        return ok, types.SimpleNamespace(at=None)
-
-    def cudaEventRecord(event, stream):
-        event.at = None
-        gpu.push(int(stream), lambda: setattr(event, "at", gpu.clock))
-        return (ok,)
-
-    def cudaEventElapsedTime(start, end):
-        if start.at is None or end.at is None:
-            return Status.cudaErrorNotReady, 0.0
-        return ok, end.at - start.at
-
-    def cudaStreamBeginCapture(stream, mode):
-        if not gpu.capture:
-            return (Status.cudaErrorStreamCaptureUnsupported,)
-        gpu.recording[int(stream)] = []
-        return (ok,)
-
-    def cudaStreamEndCapture(stream):
-        if int(stream) not in gpu.recording:
-            return Status.cudaErrorInvalidValue, None
-        return ok, gpu.recording.pop(int(stream))
-
-    def cudaGraphInstantiate(graph, flags):
-        assert isinstance(flags, int)
-        return ok, tuple(graph)
-
-    def cudaGraphLaunch(graph, stream):
-        gpu.launched += 1
-        for work in graph:
-            gpu.push(int(stream), work)
-        return (ok,)
-
-    def cudaSetDevice(device):
-        return (ok,) if device < gpu.devices else (Status.cudaErrorInvalidValue,)
-
-    for name, value in list(locals().items()):
-        if name.startswith("cuda"):
-            setattr(api, name, value)
-    return api
+from fake_cuda import Device, cuda_module, nvml_module
 
 
 class Flags(enum.IntEnum):
@@ -369,13 +235,17 @@ def tensorrt_module(gpu: Device, version: str = "10.4.0", refuses_fp16: bool = F
     return trt
 
 
-def install(monkeypatch, gpu: Device, **options) -> types.ModuleType:
-    """Put both modules in place of the real ones for a test."""
+def install(monkeypatch, gpu: Device, throttled: frozenset[int] = frozenset(), **options) -> types.ModuleType:
+    """Put TensorRT, the CUDA bindings and NVML in place of the real ones for a test."""
+    from rfdetr import provenance
+
     trt, api = tensorrt_module(gpu, **options), cuda_module(gpu)
+    provenance.gpus.cache_clear()
     package, bindings = types.ModuleType("cuda"), types.ModuleType("cuda.bindings")
     package.bindings, bindings.runtime = bindings, api
     for name, module in {
         "tensorrt": trt,
+        "pynvml": nvml_module(gpu, throttled),
         "cuda": package,
         "cuda.bindings": bindings,
         "cuda.bindings.runtime": api,

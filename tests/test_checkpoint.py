@@ -25,7 +25,7 @@ def test_it_holds_everything(finished):
     assert found.model == ModelConfig(**MODEL)
     assert (
         found.provenance["data"] == data().fingerprint
-        and {"torch", "time", "python"} <= found.provenance.keys()
+        and {"torch", "numpy", "python"} <= found.provenance["versions"].keys()
     )
     assert [c["name"] for c in found.provenance["categories"]] == list(data().class_names)
     assert [p.name for p in folder.iterdir() if p.name.startswith(".")] == [], "no temporary file is left"

@@ -20,10 +20,10 @@ from rfdetr.experiments import ch04_sampling_study, ch05_full_search
 from rfdetr.experiments.base import kept, long_runs, supernet
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.profiles import PROFILES, get_profile
-from rfdetr.experiments.base.provenance import provenance
 from rfdetr.export.onnx import export_onnx
 from rfdetr.model.config import ModelConfig
 from rfdetr.plots import search as figures
+from rfdetr.provenance import provenance
 from rfdetr.search.grid import evaluate_grid
 
 SMOKE = get_profile("smoke")

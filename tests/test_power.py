@@ -15,7 +15,7 @@ def fake_nvml(bits, fail_after=None):
     calls = {"count": 0}
 
     def reasons(handle):
-        assert handle == "gpu-0"
+        assert handle == "handle of GPU-7"
         index = calls["count"]
         calls["count"] += 1
         if fail_after is not None and index >= fail_after:
@@ -24,7 +24,7 @@ def fake_nvml(bits, fail_after=None):
 
     module.NVML_CLOCK_SM, module.NVML_CLOCK_MEM, module.NVML_TEMPERATURE_GPU = 1, 2, 0
     module.nvmlInit = lambda: None
-    module.nvmlDeviceGetHandleByIndex = lambda index: f"gpu-{index}"
+    module.nvmlDeviceGetHandleByUUID = lambda uuid: f"handle of {uuid}"
     module.nvmlDeviceGetPowerUsage = lambda handle: 70_000
     module.nvmlDeviceGetClockInfo = lambda handle, which: {1: 1590, 2: 5000}[which]
     module.nvmlDeviceGetTemperature = lambda handle, sensor: 55
@@ -34,7 +34,7 @@ def fake_nvml(bits, fail_after=None):
 
 def watch(monkeypatch, *arguments, seconds=0.1, **options):
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(*arguments, **options))
-    with power.GpuMonitor(interval=0.01) as monitor:
+    with power.GpuMonitor("GPU-7", interval=0.01) as monitor:
         time.sleep(seconds)
     return monitor.result()
 
@@ -64,7 +64,7 @@ def test_a_watcher_that_dies_certifies_nothing(monkeypatch) -> None:
 def test_a_watcher_thread_that_vanishes_certifies_nothing(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml([0]))
     monkeypatch.setattr(power.GpuMonitor, "_loop", lambda self: None)
-    with power.GpuMonitor(interval=0.01) as monitor:
+    with power.GpuMonitor("GPU-7", interval=0.01) as monitor:
         time.sleep(0.05)
     assert monitor.result().state == "not monitored"
 
@@ -72,7 +72,7 @@ def test_a_watcher_thread_that_vanishes_certifies_nothing(monkeypatch) -> None:
 def test_a_gap_in_the_readings_certifies_nothing(monkeypatch) -> None:
     now = [0.0]
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml([0]))
-    with power.GpuMonitor(interval=5.0, clock=lambda: now[0]) as monitor:
+    with power.GpuMonitor("GPU-7", interval=5.0, clock=lambda: now[0]) as monitor:
         now[0] = 60.0
     seen = monitor.result()
     assert seen.state == "not monitored" and "60.0 s" in seen.reasons[0]
@@ -80,10 +80,18 @@ def test_a_gap_in_the_readings_certifies_nothing(monkeypatch) -> None:
 
 def test_without_nvml_it_is_not_monitored_and_names_the_package(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    with power.GpuMonitor() as monitor:
+    with power.GpuMonitor("GPU-7") as monitor:
         pass
     seen = monitor.result()
     assert seen.state == "not monitored" and "nvidia-ml-py" in seen.reasons[0]
+
+
+def test_a_gpu_that_is_not_known_is_not_monitored(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml([0]))
+    with power.monitor("") as monitor:
+        pass
+    seen = monitor.result()
+    assert seen.state == "not monitored" and "not known" in seen.reasons[0]
 
 
 @given(st.integers(0, 2**20 - 1))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from rfdetr.errors import UserError
 from rfdetr.experiments.base.artifacts import Store, artifact_key, default_root, save_result
 from rfdetr.experiments.base.profiles import PROFILES, get_profile
-from rfdetr.experiments.base.provenance import provenance
 from rfdetr.experiments.base.verdicts import Verdict, save_verdicts
+from rfdetr.provenance import provenance
 from rfdetr.sources import files_digest, meaning_digest, module_files, reached_files
 
 json_values = st.recursive(

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-from fake_tensorrt import Device, Flags, TacticSource, install
+from fake_cuda import Device
+from fake_tensorrt import Flags, TacticSource, install
 from onnx import TensorProto, helper
 
 from rfdetr.benchmark.latency import time_artifact
@@ -232,3 +233,32 @@ def test_printed_rows_are_found() -> None:
     assert printed("medium", "fp16", "buffered", 0.0)["printed_ms"] == 4.7
     assert printed("nano", "fp16", "buffered", 200.0)["printed_ms"] is None
     assert printed("medium", "fp16", "sustained", None)["printed_ms"] is None
+
+
+def test_the_gpu_that_runs_is_the_one_that_is_watched(monkeypatch, tmp_path, graph) -> None:
+    """CUDA's GPU 1 is under a power cap; NVML, which counts the other way round, must not look at GPU 0."""
+    gpu = Device(devices=2)
+    install(monkeypatch, gpu, throttled=frozenset({1}))
+    engines = [tensorrt_build.build_engine(graph, tmp_path / f"{i}.engine", device=i) for i in range(2)]
+    assert [e.metadata["gpu"] for e in engines] == ["Test GPU 0", "Test GPU 1"]
+    with (
+        TensorRTRuntime.load(engines[0], device=0) as first,
+        TensorRTRuntime.load(engines[1], device=1) as second,
+    ):
+        for runtime, state in ((first, "clean"), (second, "throttled"), (first, "clean")):
+            np.testing.assert_array_equal(runtime.run(images(1))["boxes"], images(1)["images"] + 1)
+            record = time_artifact(runtime, "buffered", pause_ms=0, samples=8, runs=1)
+            assert record.throttle == state
+            assert record.device == runtime.info.device and record.driver == "550.1"
+        assert (first.info.device, second.info.device) == ("Test GPU 0", "Test GPU 1")
+    with pytest.raises(UserError, match="no GPU 2: CUDA counts 2"):
+        TensorRTRuntime.load(engines[0], device=2)
+
+
+def test_without_nvml_a_gpu_is_not_monitored(monkeypatch, tmp_path, graph) -> None:
+    install(monkeypatch, Device())
+    engine = tensorrt_build.build_engine(graph, tmp_path / "g.engine")
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with TensorRTRuntime.load(engine) as runtime:
+        record = time_artifact(runtime, "buffered", pause_ms=0, samples=8, runs=1)
+    assert record.throttle == "not monitored" and "nvidia-ml-py" in record.readings["why"]

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rfdetr.benchmark.environment import environment, utc_now
 from rfdetr.benchmark.records import AccuracyRecord
 from rfdetr.benchmark.runtimes import load_runtime
 from rfdetr.benchmark.runtimes.base import Runtime
 from rfdetr.errors import UserError
 from rfdetr.export.artifact import Artifact
 from rfdetr.model.outputs import Output, Prediction
+from rfdetr.provenance import environment, utc_now
 
 if TYPE_CHECKING:
     from rfdetr.data.categories import CategoryMap

@@ -15,6 +15,7 @@ from rfdetr.benchmark.runtimes.base import Runtime
 from rfdetr.errors import UserError
 from rfdetr.export.artifact import Artifact, load_artifact
 from rfdetr.networks import open_network
+from rfdetr.progress import progress_bar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,28 +187,10 @@ def _measure_all(
 ) -> list[LatencyRecord]:
     records = []
     for protocol, options in todo:
-        report = _bar(protocol, options) if progress else None
-        extra: dict[str, Any] = {"progress": report.update} if report else {}
-        records.append(time_artifact(loaded, protocol, runs, batch, **options, **extra))
-        if report:
-            report.close()
-    return records
-
-
-class _bar:  # noqa: N801 (used like a function)
-    def __init__(self, protocol: str, options: dict[str, Any]) -> None:
-        from tqdm import tqdm
-
         label = f"{protocol} " + " ".join(f"{k}={v:g}" for k, v in options.items())
-        self._tqdm = tqdm(desc=label, leave=False)
-
-    def update(self, done: int, total: int) -> None:
-        if self._tqdm.total != total or done < self._tqdm.n:
-            self._tqdm.reset(total)
-        self._tqdm.update(done - self._tqdm.n)
-
-    def close(self) -> None:
-        self._tqdm.close()
+        with progress_bar(progress, 1, label, "pass", leave=False) as report:
+            records.append(time_artifact(loaded, protocol, runs, batch, progress=report, **options))
+    return records
 
 
 def _accuracy(loaded: Runtime, coco: str, split: str, images: int | None, progress: bool) -> AccuracyRecord:

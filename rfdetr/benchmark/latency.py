@@ -1,7 +1,7 @@
 """Latency of artifacts: the functions that the search, the chapters and the command line call."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rfdetr.arch import Arch
-from rfdetr.benchmark.environment import environment, utc_now
 from rfdetr.benchmark.power import NOT_MONITORED, Watch, monitor
 from rfdetr.benchmark.protocols import Measurement, measure, time_pass, warm_up
 from rfdetr.benchmark.records import LatencyRecord
@@ -19,6 +18,8 @@ from rfdetr.benchmark.runtimes.base import Runtime, random_inputs
 from rfdetr.benchmark.statistics import NOISE_LIMIT, noise_reasons, summary
 from rfdetr.errors import UserError
 from rfdetr.model.detector import RFDETR
+from rfdetr.progress import Report, progress_bar
+from rfdetr.provenance import environment, utc_now
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +49,7 @@ def time_artifact(
         raise UserError("an emulated precision has an accuracy, but no latency")
     inputs = random_inputs(runtime.artifact, batch)
     runtime.bind(inputs)
-    watcher = monitor(runtime.has_copies) if watch else nullcontext()
+    watcher = monitor(runtime.info.gpu) if watch else nullcontext()
     with watcher:
         measured = [measure(runtime, protocol, **options) for _ in range(runs)]
     seen = (
@@ -135,7 +136,7 @@ def measure_latency(
     rounds: int = 5,
     passes: int = 5,
     pause_ms: float = 0.0,
-    progress: bool | Callable[[int, int], None] = False,
+    progress: bool | Report = False,
     cache_dir: str | Path | None = None,
     max_seconds: float | None = None,
     at_once: int = 150,
@@ -162,7 +163,10 @@ def measure_latency(
     if not wanted:
         raise UserError("there is no sub-network to time")
     total = 2 * len(wanted)
-    with _bar(progress, total) as report, tempfile.TemporaryDirectory() as scratch:
+    with (
+        progress_bar(progress, total, "export and time", "step") as report,
+        tempfile.TemporaryDirectory() as scratch,
+    ):
         folder = Path(cache_dir) if cache_dir is not None else Path(scratch)
         artifacts = export_many(model, wanted, folder, progress=lambda done, _: report(done, total))
         groups = np.array_split(np.random.default_rng(0).permutation(len(wanted)), -(-len(wanted) // at_once))
@@ -236,28 +240,3 @@ def _in_turns(
         if max_seconds is not None and index >= 2 and time.perf_counter() - begin > max_seconds:
             return medians[: index + 1]
     return medians
-
-
-class _bar:  # noqa: N801 (used like a function)
-    """`report(done, total)` of a progress bar, a callable or nothing."""
-
-    def __init__(self, progress: bool | Callable[[int, int], None], total: int) -> None:
-        self._progress, self._total = progress, total
-        self._tqdm: Any = None
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        if callable(self._progress):
-            return self._progress
-        if not self._progress:
-            return lambda done, total: None
-        from tqdm import tqdm
-
-        self._tqdm = tqdm(total=self._total, desc="export and time", unit="step")
-        return self._advance
-
-    def _advance(self, done: int, total: int) -> None:
-        self._tqdm.update(done - self._tqdm.n)
-
-    def __exit__(self, *_: object) -> None:
-        if self._tqdm is not None:
-            self._tqdm.close()

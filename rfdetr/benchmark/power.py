@@ -118,13 +118,14 @@ class _Watcher:
 
 
 class GpuMonitor(_Watcher):
-    """NVML watcher of one GPU. Samples every `interval` s; a gap of more than ten intervals is "not
-    monitored".
+    """NVML watcher of the GPU with this UUID (an index would not do, see `rfdetr.benchmark.devices`).
+
+    Samples every `interval` s; a gap of more than ten intervals, or an unknown GPU, is "not monitored".
     """
 
-    def __init__(self, device: int = 0, interval: float = 0.05, **options: Any) -> None:
+    def __init__(self, uuid: str, interval: float = 0.05, **options: Any) -> None:
         super().__init__(interval, **options)
-        self._device = device
+        self._uuid = uuid
         self._nvml: Any = None
         self._handle: Any = None
 
@@ -133,8 +134,10 @@ class GpuMonitor(_Watcher):
             import pynvml
         except ImportError as error:
             raise RuntimeError("nvidia-ml-py is not installed (pip install nvidia-ml-py)") from error
+        if not self._uuid:
+            raise RuntimeError("which of the GPUs computed is not known (pip install cuda-python)")
         pynvml.nvmlInit()
-        self._nvml, self._handle = pynvml, pynvml.nvmlDeviceGetHandleByIndex(self._device)
+        self._nvml, self._handle = pynvml, pynvml.nvmlDeviceGetHandleByUUID(self._uuid)
 
     def _sample(self) -> dict[str, Any]:
         nvml, handle = self._nvml, self._handle
@@ -228,6 +231,8 @@ class CpuMonitor(_Watcher):
         return Watch(NOT_MONITORED, reasons, values)
 
 
-def monitor(gpu: bool, device: int = 0) -> GpuMonitor | CpuMonitor:
-    """The watcher for a measurement on a GPU or on the CPU."""
-    return GpuMonitor(device) if gpu else CpuMonitor()
+def monitor(gpu: str | None) -> GpuMonitor | CpuMonitor:
+    """The watcher for a measurement: of the GPU with this UUID ("": one that is not known), or of the CPU
+    (None).
+    """
+    return CpuMonitor() if gpu is None else GpuMonitor(gpu)

@@ -101,6 +101,7 @@ def run_t4(
                     folder / f"{source.file.stem}-{precision}-{i}.engine",
                     precision,
                     timing_cache=None if i else folder / "timing.cache",
+                    device=device,
                 )
                 for i in range(engines)
             ]

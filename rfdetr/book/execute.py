@@ -16,7 +16,7 @@ from typing import Any
 
 from rfdetr.book.cache import Chapter, Project, read_notebook
 from rfdetr.experiments.base.artifacts import Store
-from rfdetr.experiments.base.provenance import commit, machine
+from rfdetr.provenance import commit, machine
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 

@@ -62,7 +62,7 @@ def search(
     """
     from rfdetr.data.registry import load_dataset
     from rfdetr.experiments.base.profiles import get_profile
-    from rfdetr.experiments.base.provenance import provenance
+    from rfdetr.provenance import provenance
     from rfdetr.search.run import search as run
     from rfdetr.search.run import search_within
 

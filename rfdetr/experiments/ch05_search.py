@@ -15,8 +15,8 @@ from rfdetr.arch import Arch, SearchSpace
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.profiles import Profile
-from rfdetr.experiments.base.provenance import provenance
 from rfdetr.experiments.base.supernet import Trained, data
+from rfdetr.provenance import provenance
 from rfdetr.search.grid import fingerprint
 from rfdetr.search.pareto import front_mask
 from rfdetr.search.run import search

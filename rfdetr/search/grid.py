@@ -9,7 +9,7 @@ Source: Section 3 and Appendix A.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from rfdetr.data.dataset import DetectionDataset
 from rfdetr.errors import UserError
 from rfdetr.evaluation.coco import METRICS
 from rfdetr.files import write_json
+from rfdetr.progress import Report, progress_bar
 from rfdetr.search.detections import Collector, Images
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def evaluate_grid(
     categories: CategoryMap | None = None,
     threads: int | None = None,
     gflops: bool = False,
-    progress: bool | Callable[[int, int], None] = False,
+    progress: bool | Report = False,
 ) -> "pd.DataFrame":
     """Average precision of every sub-network of a search space; equal to evaluating each alone.
 
@@ -172,18 +173,14 @@ def evaluate_grid(
     )
     keep = None if folder is None else Path(folder) / evaluator.key
     work = units(space)
-    report, close = _reporter(progress, len(work))
     results: dict[Triple, Mapping[str, Any]] = {}
-    with _threads(threads):
-        try:
-            for done, (triple, pairs) in enumerate(work.items()):
-                report(done)
-                results[triple] = kept_unit(keep, triple, pairs) or keep_unit(
-                    keep, triple, evaluator.unit(triple, pairs)
-                )
-            report(len(work))
-        finally:
-            close()
+    with _threads(threads), progress_bar(progress, len(work), "search grid", "encoder") as report:
+        for done, (triple, pairs) in enumerate(work.items()):
+            report(done, len(work))
+            results[triple] = kept_unit(keep, triple, pairs) or keep_unit(
+                keep, triple, evaluator.unit(triple, pairs)
+            )
+        report(len(work), len(work))
     table = to_table(space, results)
     if gflops:
         table = with_gflops(model, space, table)
@@ -306,16 +303,3 @@ def _threads(count: int | None) -> Any:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _reporter(
-    progress: bool | Callable[[int, int], None], total: int
-) -> tuple[Callable[[int], Any], Callable[[], Any]]:
-    if callable(progress):
-        return lambda done: progress(done, total), lambda: None
-    if not progress:
-        return lambda done: None, lambda: None
-    from tqdm.auto import tqdm
-
-    bar = tqdm(total=total, desc="search grid", unit="encoder")
-    return lambda done: bar.update(done - bar.n), bar.close

@@ -5,17 +5,13 @@ needed to use the network without knowing where it came from.
 """
 
 import os
-import platform
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-import rfdetr
 from rfdetr.arch import SearchSpace
 from rfdetr.errors import UserError
 from rfdetr.files import atomic_path
@@ -50,20 +46,6 @@ class Checkpoint:
     def best_weights(self, ema: bool = True) -> dict[str, Tensor]:
         """The averaged weights where there are some and `ema`, else the trained ones."""
         return self.ema["weights"] if ema and self.ema is not None else self.weights
-
-
-def provenance(**extra: Any) -> dict[str, Any]:
-    """Versions, processor and UTC time, plus `extra` plain values."""
-    return {
-        "rfdetr": rfdetr.__version__,
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        **extra,
-    }
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:

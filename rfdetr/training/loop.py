@@ -25,12 +25,12 @@ from rfdetr.data.dataset import DetectionDataset
 from rfdetr.errors import UserError
 from rfdetr.files import write_atomic
 from rfdetr.model.detector import RFDETR
+from rfdetr.provenance import provenance
 from rfdetr.training.batches import StepData, batches
 from rfdetr.training.checkpoint import (
     Checkpoint,
     check_same,
     load_checkpoint,
-    provenance,
     save_checkpoint,
 )
 from rfdetr.training.config import RESUMABLE, TrainConfig

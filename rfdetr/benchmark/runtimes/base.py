@@ -14,13 +14,18 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class RuntimeInfo:
-    """What executes an artifact. `precision` is the precision as executed, not as asked for."""
+    """What executes an artifact.
+
+    precision   as executed, not as asked for
+    gpu         UUID of the GPU that executes, "" if it is not known which one does, None on a processor
+    """
 
     runtime: str
     version: str
     device: str
     precision: str
     driver: str = ""
+    gpu: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from rfdetr.benchmark.devices import Gpu, with_bindings
 from rfdetr.errors import UserError
 
 
@@ -27,7 +28,7 @@ def load_bindings() -> Any:
 
 class Cuda:
     """One stream on one device. Every call is checked. Addresses and handles are plain integers or binding
-    objects.
+    objects. `gpu` says which device it is.
     """
 
     def __init__(self, device: int = 0) -> None:
@@ -35,8 +36,17 @@ class Cuda:
         count = self._call("cudaGetDeviceCount")
         if not count:
             raise UserError("no CUDA device was found; TensorRT needs an NVIDIA GPU and its driver")
-        self._call("cudaSetDevice", device)
+        if not 0 <= device < count:
+            raise UserError(
+                f"there is no GPU {device}: CUDA counts {count} here, from 0 on (see CUDA_VISIBLE_DEVICES)"
+            )
+        self.gpu: Gpu = with_bindings(self.api, device)
+        self.use()
         self.stream = self._call("cudaStreamCreate")
+
+    def use(self) -> None:
+        """Make this device the one that the calling thread's next CUDA calls go to."""
+        self._call("cudaSetDevice", self.gpu.index)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         status, *values = getattr(self.api, name)(*arguments)

@@ -4,10 +4,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from rfdetr.benchmark.environment import cpu_name, gpu_driver
+from rfdetr.benchmark.devices import visible
 from rfdetr.benchmark.runtimes.base import Arrays, Runtime, RuntimeInfo
 from rfdetr.errors import UserError
 from rfdetr.export.artifact import Artifact
+from rfdetr.provenance import cpu_name
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -16,14 +17,52 @@ _PROVIDERS = {
 }
 
 
+def load_onnxruntime(provider: str = "cpu") -> Any:
+    """The module `onnxruntime`. Raises UserError when it or the provider (cpu, cuda, tensorrt) is missing."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError("this needs ONNX Runtime: pip install onnxruntime") from error
+    if provider not in _PROVIDERS:
+        raise UserError(f"unknown provider {provider!r}; choose one of {', '.join(_PROVIDERS)}")
+    available = onnxruntime.get_available_providers()
+    if _PROVIDERS[provider] not in available:
+        raise UserError(
+            f"this ONNX Runtime has no {_PROVIDERS[provider]} (it has {', '.join(available)}): "
+            "pip install onnxruntime-gpu in place of onnxruntime, on a machine with an NVIDIA GPU"
+        )
+    return onnxruntime
+
+
+def session_options(onnxruntime: Any, threads: int) -> Any:
+    """Options of a session that runs its operators one after the other, each on `threads` threads, in
+    silence.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    return options
+
+
+def _executed(written: str, provider: str, fp16: bool, emulated: bool) -> tuple[str, dict[str, Any]]:
+    """Precision as executed of a file written at `written`, and what the record says about it."""
+    if provider == "cpu":
+        if written != "fp16":
+            return written, {}
+        return ("fp16" if emulated else "mixed"), {"emulated": emulated}
+    return ("mixed" if provider == "tensorrt" and fp16 else written), {"fp16": fp16}
+
+
 class OnnxRuntime(Runtime):
     """An ONNX file in ONNX Runtime."""
 
-    def __init__(self, artifact: Artifact, session: Any, provider: str, info: RuntimeInfo) -> None:
+    def __init__(self, artifact: Artifact, session: Any, info: RuntimeInfo, device: int | None) -> None:
         self.artifact, self.session, self.info = artifact, session, info
-        self._provider = provider
         self._names = [o.name for o in artifact.outputs]
-        self._binding = session.io_binding() if provider != "cpu" else None
+        self._device = device or 0
+        self._binding = session.io_binding() if device is not None else None
         self._inputs: dict[str, np.ndarray] = {}
         self._outputs: list[np.ndarray] = []
 
@@ -45,36 +84,19 @@ class OnnxRuntime(Runtime):
         fp16          let the TensorRT provider choose FP16 for an FP32 file
         emulate_fp16  round every FP16 tensor of an FP16 file to FP16 (`rfdetr.benchmark.fp16.emulated`), for
                       its accuracy; such a runtime cannot be timed
-        device        index of the GPU
+        device        index of the GPU, as CUDA counts
 
         Otherwise the precision of an FP16 file on a processor is "mixed": most of it is computed in FP32.
         """
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise UserError("this needs ONNX Runtime: pip install onnxruntime") from error
+        onnxruntime = load_onnxruntime(provider)
         if artifact.format != "onnx":
             raise UserError(f"ONNX Runtime runs .onnx files, not {artifact.path} ({artifact.format})")
-        if provider not in _PROVIDERS:
-            raise UserError(f"unknown provider {provider!r}; choose one of {', '.join(_PROVIDERS)}")
         if emulate_fp16 and (provider != "cpu" or artifact.precision != "fp16"):
             raise UserError(
                 f"FP16 is emulated for FP16 files on the CPU, not for {artifact.precision} on {provider}"
             )
         if threads < 1:
             raise UserError(f"threads must be at least 1, not {threads}")
-        wanted = _PROVIDERS[provider]
-        available = onnxruntime.get_available_providers()
-        if wanted not in available:
-            raise UserError(
-                f"this ONNX Runtime has no {wanted} (it has {', '.join(available)}): "
-                "pip install onnxruntime-gpu in place of onnxruntime, on a machine with an NVIDIA GPU"
-            )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 3
         settings: dict[str, Any] = {} if provider == "cpu" else {"device_id": device}
         if provider == "cuda":
             # TF32 would silently be another precision than the file's.
@@ -86,25 +108,24 @@ class OnnxRuntime(Runtime):
             from rfdetr.benchmark.fp16 import emulated
 
             source = emulated(artifact)
-        session = onnxruntime.InferenceSession(source, options, providers=[(wanted, settings)])
+        wanted = _PROVIDERS[provider]
+        session = onnxruntime.InferenceSession(
+            source, session_options(onnxruntime, threads), providers=[(wanted, settings)]
+        )
         if wanted not in session.get_providers():
             raise UserError(f"{wanted} could not be started on this machine; is there an NVIDIA driver?")
-        gpu = provider != "cpu"
-        precision, details = artifact.precision, {"fp16": fp16} if gpu else {"threads": threads}
-        if provider == "tensorrt" and fp16:
-            precision = "mixed"
-        elif not gpu and precision == "fp16":
-            precision = "fp16" if emulate_fp16 else "mixed"
-            details["emulated"] = emulate_fp16
+        gpu = visible(device) if provider != "cpu" else None
+        precision, details = _executed(artifact.precision, provider, fp16, emulate_fp16)
         info = RuntimeInfo(
             runtime=f"onnxruntime-{provider}" if gpu else "onnxruntime",
             version=onnxruntime.__version__,
-            device=gpu_driver(device)[0] if gpu else cpu_name(),
+            device=gpu.name if gpu else cpu_name(),
             precision=precision,
-            driver=gpu_driver(device)[1] if gpu else "",
-            details=details,
+            driver=gpu.driver if gpu else "",
+            gpu=gpu.uuid if gpu else None,
+            details=details if gpu else {"threads": threads, **details},
         )
-        return cls(artifact, session, provider, info)
+        return cls(artifact, session, info, device if gpu else None)
 
     @property
     def has_copies(self) -> bool:
@@ -119,11 +140,10 @@ class OnnxRuntime(Runtime):
 
             self._binding.clear_binding_inputs()
             for name, value in self._inputs.items():
-                self._binding.bind_ortvalue_input(
-                    name, onnxruntime.OrtValue.ortvalue_from_numpy(value, "cuda", 0)
-                )
+                there = onnxruntime.OrtValue.ortvalue_from_numpy(value, "cuda", self._device)
+                self._binding.bind_ortvalue_input(name, there)
             for name in self._names:
-                self._binding.bind_output(name, "cuda", 0)
+                self._binding.bind_output(name, "cuda", self._device)
             self._binding.synchronize_inputs()
 
     def infer(self) -> None:

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from rfdetr.benchmark.environment import gpu_driver
 from rfdetr.benchmark.runtimes.base import Arrays, Runtime, RuntimeInfo
 from rfdetr.benchmark.runtimes.cuda import Cuda, CudaError
 from rfdetr.errors import UserError
@@ -29,7 +28,7 @@ def load_tensorrt() -> Any:
 class TensorRTRuntime(Runtime):
     """An engine with its device buffers."""
 
-    def __init__(self, artifact: Artifact, trt: Any, cuda: Cuda, cuda_graph: bool, device: int) -> None:
+    def __init__(self, artifact: Artifact, trt: Any, cuda: Cuda, cuda_graph: bool) -> None:
         self.artifact = artifact
         self._cuda = cuda
         self._logger = trt.Logger(trt.Logger.WARNING)
@@ -53,10 +52,15 @@ class TensorRTRuntime(Runtime):
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._events = (cuda.event(), cuda.event())
         self._want_graph, self._graph = cuda_graph, None
-        name, driver = gpu_driver(device)
         self._details: dict[str, Any] = {"cuda_graph": False}
         self.info = RuntimeInfo(
-            "tensorrt", trt.__version__, name, artifact.precision, driver, details=self._details
+            runtime="tensorrt",
+            version=trt.__version__,
+            device=cuda.gpu.name,
+            precision=artifact.precision,
+            driver=cuda.gpu.driver,
+            gpu=cuda.gpu.uuid,
+            details=self._details,
         )
 
     @classmethod
@@ -65,7 +69,7 @@ class TensorRTRuntime(Runtime):
 
         cuda_graph  record the pass once and replay it; where recording fails, passes are launched and `info`
                     says so
-        device      index of the GPU
+        device      index of the GPU, as CUDA counts
         """
         trt = load_tensorrt()
         if artifact.format != "engine":
@@ -73,7 +77,7 @@ class TensorRTRuntime(Runtime):
                 f"TensorRT runs engines, not {artifact.path}; build one with "
                 "rfdetr.benchmark.runtimes.tensorrt_build.build_engine"
             )
-        return cls(artifact, trt, Cuda(device), cuda_graph, device)
+        return cls(artifact, trt, Cuda(device), cuda_graph)
 
     @property
     def has_copies(self) -> bool:
@@ -85,6 +89,7 @@ class TensorRTRuntime(Runtime):
         missing = sorted(set(self._inputs) - set(inputs))
         if missing:
             raise UserError(f"the engine needs the input {', '.join(missing)}")
+        self._cuda.use()
         values = {n: np.ascontiguousarray(inputs[n], dtype=self._types[n]) for n in self._inputs}
         if {n: v.shape for n, v in values.items()} != {n: self._shapes.get(n) for n in values}:
             self._prepare(values)
@@ -133,6 +138,7 @@ class TensorRTRuntime(Runtime):
 
     def infer(self) -> None:
         """One pass between two events on the stream."""
+        self._cuda.use()  # a runtime on another GPU may have had its turn
         start, end = self._events
         self._cuda.record(start)
         if self._graph is not None:
@@ -148,6 +154,7 @@ class TensorRTRuntime(Runtime):
 
     def fetch(self) -> dict[str, np.ndarray]:
         """Outputs by name."""
+        self._cuda.use()
         for name in self._outputs:
             self._cuda.copy_out(self._host[name], self._memory[name][0])
         self._cuda.synchronize()
@@ -155,6 +162,7 @@ class TensorRTRuntime(Runtime):
 
     def close(self) -> None:
         """Free the buffers and the stream."""
+        self._cuda.use()
         for address, _ in self._memory.values():
             self._cuda.free(address)
         self._memory.clear()

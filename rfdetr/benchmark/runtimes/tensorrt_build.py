@@ -4,10 +4,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from rfdetr.benchmark.environment import gpu_driver
+from rfdetr.benchmark.devices import Gpu
+from rfdetr.benchmark.runtimes.cuda import Cuda
 from rfdetr.benchmark.runtimes.tensorrt import load_tensorrt
 from rfdetr.errors import UserError
 from rfdetr.export.artifact import Artifact, load_artifact
@@ -25,6 +27,7 @@ def build_engine(
     workspace_mb: int = 2048,
     batches: tuple[int, int, int] = (1, 1, 8),
     library_tactics: bool = True,
+    device: int = 0,
 ) -> Artifact:
     """Build an engine and describe it in `<path>.json`; the engine's own SHA-256 is then its name.
 
@@ -35,6 +38,7 @@ def build_engine(
     timing_cache     file of kernel timings, read and updated: later builds are faster and choose alike
     batches          smallest, usual and largest batch, if the file's batch is open
     library_tactics  allow cuDNN and cuBLAS kernels (8.x); False where these libraries are not installed
+    device           index of the GPU to build for and on, as CUDA counts
 
     A rebuild alone moves latencies by about 0.1 ms: build three engines and report the spread.
     """
@@ -44,25 +48,22 @@ def build_engine(
     if artifact.format != "onnx":
         raise UserError(f"engines are built from ONNX files, not from {artifact.path}")
     logger = trt.Logger(trt.Logger.WARNING)
-    builder = trt.Builder(logger)
-    if builder is None:
-        raise UserError("TensorRT found no GPU; engines are built on the GPU that runs them")
-    # An FP16 file already says which tensor has which type; TensorRT 10 can be told to obey it.
-    typed = artifact.precision == "fp16" and hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
-    network = builder.create_network(_network_flags(trt, typed))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(artifact.file.read_bytes()):
-        errors = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        raise UserError(f"TensorRT {trt.__version__} cannot read {artifact.path}: {errors}")
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb << 20)
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    _set_precision(trt, config, network, "fp16" if typed else precision, typed, keep_fp32)
-    if not library_tactics:
-        config.set_tactic_sources(_own_tactics(trt))
-    _set_profile(builder, config, artifact, batches)
-    cache = _timing_cache(config, timing_cache)
-    serialized = builder.build_serialized_network(network, config)
+    with closing(Cuda(device)) as cuda:  # the builder times its kernels on the thread's current device
+        builder = trt.Builder(logger)
+        if builder is None:
+            raise UserError("TensorRT found no GPU; engines are built on the GPU that runs them")
+        # An FP16 file already says which tensor has which type; TensorRT 10 can be told to obey it.
+        typed = artifact.precision == "fp16" and hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+        network = _parsed(trt, logger, builder, artifact, typed)
+        config = builder.create_builder_config()
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb << 20)
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        _set_precision(trt, config, network, "fp16" if typed else precision, typed, keep_fp32)
+        if not library_tactics:
+            config.set_tactic_sources(_own_tactics(trt))
+        _set_profile(builder, config, artifact, batches)
+        cache = _timing_cache(config, timing_cache)
+        serialized = builder.build_serialized_network(network, config)
     if serialized is None:
         raise UserError(
             f"TensorRT {trt.__version__} could not build an engine from {artifact.path}; its log above says"
@@ -71,7 +72,16 @@ def build_engine(
     write_atomic(path, bytes(serialized))
     if cache is not None and timing_cache is not None:
         write_atomic(timing_cache, bytes(cache.serialize()))
-    return _describe(trt, logger, artifact, Path(path), precision, keep_fp32)
+    return _describe(trt, logger, artifact, Path(path), precision, keep_fp32, cuda.gpu)
+
+
+def _parsed(trt: Any, logger: Any, builder: Any, artifact: Artifact, typed: bool) -> Any:
+    network = builder.create_network(_network_flags(trt, typed))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(artifact.file.read_bytes()):
+        errors = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
+        raise UserError(f"TensorRT {trt.__version__} cannot read {artifact.path}: {errors}")
+    return network
 
 
 def _network_flags(trt: Any, typed: bool) -> int:
@@ -137,12 +147,11 @@ def _timing_cache(config: Any, path: str | Path | None) -> Any:
 
 
 def _describe(
-    trt: Any, logger: Any, artifact: Artifact, path: Path, requested: str, keep: Sequence[str]
+    trt: Any, logger: Any, artifact: Artifact, path: Path, requested: str, keep: Sequence[str], gpu: Gpu
 ) -> Artifact:
     engine = trt.Runtime(logger).deserialize_cuda_engine(path.read_bytes())
     text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
     layers = layer_precisions(json.loads(text))
-    gpu, driver = gpu_driver()
     metadata = dict(artifact.metadata) | {
         "precision": precision_as_built(layers, requested),
         "requested": requested,
@@ -150,8 +159,8 @@ def _describe(
         "layers_by_precision": json.dumps(dict(Counter(layers.values()))),
         "onnx_sha256": artifact.sha256,
         "tensorrt": trt.__version__,
-        "gpu": gpu,
-        "driver": driver,
+        "gpu": gpu.name,
+        "driver": gpu.driver,
     }
     write_json(
         path.with_suffix(path.suffix + ".json"),

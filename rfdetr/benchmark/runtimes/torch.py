@@ -2,18 +2,20 @@
 
 import copy
 import hashlib
+from contextlib import nullcontext
 from typing import Any, Self
 
 import numpy as np
 import torch
 
-from rfdetr.benchmark.environment import cpu_name, gpu_driver
+from rfdetr.benchmark.devices import with_torch
 from rfdetr.benchmark.runtimes.base import Arrays, Runtime, RuntimeInfo
 from rfdetr.errors import UserError
 from rfdetr.export.artifact import Artifact, TensorSpec
 from rfdetr.export.graph import DeployedGraph, output_names
 from rfdetr.export.onnx import source_hash
 from rfdetr.model.detector import SubNet
+from rfdetr.provenance import cpu_name
 
 MODES = ("eager", "compile", "cudagraph")
 _TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -53,13 +55,14 @@ class TorchRuntime(Runtime):
         self._events: Any = None
         if self._cuda:
             self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
-        name, driver = gpu_driver() if self._cuda else (cpu_name(), "")
+        gpu = with_torch(self._device.index or 0) if self._cuda else None
         self.info = RuntimeInfo(
             runtime=f"torch-{mode}",
             version=torch.__version__,
-            device=name,
+            device=gpu.name if gpu else cpu_name(),
             precision=artifact.precision,
-            driver=driver,
+            driver=gpu.driver if gpu else "",
+            gpu=gpu.uuid if gpu else None,
             details={} if self._cuda else {"threads": torch.get_num_threads()},
         )
 
@@ -96,18 +99,23 @@ class TorchRuntime(Runtime):
         """True on a GPU."""
         return self._cuda
 
+    def _here(self) -> Any:
+        """Makes this runtime's GPU the current one: streams and events are made on that."""
+        return torch.cuda.device(self._device) if self._cuda else nullcontext()
+
     @torch.inference_mode()
     def bind(self, inputs: Arrays) -> None:
         """Copy the images to the device; with CUDA graphs, record the graph on first use of a shape."""
         images = torch.from_numpy(np.ascontiguousarray(inputs["images"])).to(self._type)
-        if self._mode == "cudagraph" and self._images is not None and self._images.shape == images.shape:
-            self._images.copy_(images)
-        else:
-            self._images = images.to(self._device)
-            if self._mode == "cudagraph":
-                self._record()
-        if self._cuda:
-            torch.cuda.synchronize()
+        with self._here():
+            if self._mode == "cudagraph" and self._images is not None and self._images.shape == images.shape:
+                self._images.copy_(images)
+            else:
+                self._images = images.to(self._device)
+                if self._mode == "cudagraph":
+                    self._record()
+            if self._cuda:
+                torch.cuda.synchronize()
 
     def _record(self) -> None:
         # Warm up on a side stream first, as recording needs all lazily created state to exist.
@@ -128,12 +136,13 @@ class TorchRuntime(Runtime):
             self._outputs = self._module(self._images)
             return
         start, end = self._events
-        start.record()
-        if self._graph is not None:
-            self._graph.replay()
-        else:
-            self._outputs = self._module(self._images)
-        end.record()
+        with self._here():
+            start.record()
+            if self._graph is not None:
+                self._graph.replay()
+            else:
+                self._outputs = self._module(self._images)
+            end.record()
         end.synchronize()
 
     def device_ms(self) -> float | None:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from rfdetr.experiments.base.artifacts import Store, save_result
 from rfdetr.experiments.base.profiles import Profile, get_profile
-from rfdetr.experiments.base.provenance import provenance
 from rfdetr.experiments.base.verdicts import Verdict, save_verdicts
+from rfdetr.provenance import provenance
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from rfdetr.errors import UserError
 from rfdetr.experiments import ch04_sampling_study, ch05_full_search
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.kept import results_root
-from rfdetr.experiments.base.provenance import provenance
+from rfdetr.provenance import provenance
 
 RUNS = {
     "sampling-study": (ch04_sampling_study.PROFILE, ch04_sampling_study.make),
