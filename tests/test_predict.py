@@ -8,9 +8,9 @@ from PIL import Image
 
 from rfdetr import RFDETR, Arch, UserError
 from rfdetr.data.categories import CategoryMap
+from rfdetr.data.images import read_image
 from rfdetr.data.transforms import preprocess
 from rfdetr.model.detections import Detections
-from rfdetr.model.images import read_image
 from rfdetr.model.postprocess import postprocess
 
 RNG = np.random.default_rng(0)
@@ -90,10 +90,9 @@ def test_grey_pictures_of_8_and_16_bits(tmp_path):
         np.testing.assert_array_equal(read_image(source), expected)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I;16", "I"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"])
 def test_every_pillow_mode_is_read(mode):
-    image = Image.fromarray(PICTURES[0])
-    image = Image.fromarray(np.full((70, 50), 500, np.uint16)) if mode == "I;16" else image.convert(mode)
+    image = Image.fromarray(PICTURES[0]).convert(mode)
     found = read_image(image)
     assert found.shape == (70, 50, 3) and found.dtype == np.uint8
     if mode in ("P", "RGBA", "CMYK"):
@@ -122,7 +121,7 @@ def test_unreadable_pictures_are_named(segmenter, tmp_path):
             segmenter.predict([array])
     with pytest.raises(UserError, match="NoneType"):
         segmenter.predict(None)
-    with pytest.raises(UserError, match=r"cannot read .*cut\.jpg"), Image.open(tmp_path / "cut.jpg") as lazy:
+    with pytest.raises(UserError, match=r"cut\.jpg is damaged"), Image.open(tmp_path / "cut.jpg") as lazy:
         segmenter.predict(lazy)
     with pytest.raises(UserError, match="max_detections"):
         segmenter.predict(PICTURES, max_detections=0)

@@ -18,7 +18,7 @@ import torch
 from rfdetr.data.annotations import clean_box, decode_segmentation, read_annotations, usable_mask
 from rfdetr.data.categories import CategoryMap
 from rfdetr.data.dataset import DetectionDataset, Target, digest
-from rfdetr.data.images import image_size, read_image
+from rfdetr.data.images import read_header, read_image
 from rfdetr.data.report import DataReport
 from rfdetr.errors import UserError
 from rfdetr.files import sha256_file
@@ -181,11 +181,13 @@ class CocoDataset(DetectionDataset):
             if known and not verify:
                 continue
             try:
-                height, width = image_size(self.folder / image["file_name"])
+                header = read_header(self.folder / image["file_name"])
             except UserError:
                 # Damaged: found again, and handled by the chosen policy, when the picture is read.
                 image.setdefault("height", 0), image.setdefault("width", 0)
                 continue
+            told = (image["height"], image["width"]) if known else None
+            height, width = header.size if header.turned(told) is False else header.shown
             if known and (image["height"], image["width"]) != (height, width):
                 self._report_size(image, height, width)
             image["height"], image["width"] = height, width
@@ -264,7 +266,8 @@ class CocoDataset(DetectionDataset):
     def _image(self, index: int) -> np.ndarray:
         if index in self._cache:
             return self._cache[index].copy()
-        image = read_image(self.folder / self._coco["images"][index]["file_name"], self.cache_side)
+        file = self.folder / self._coco["images"][index]["file_name"]
+        image = read_image(file, oriented=self._sizes[index], max_side=self.cache_side)
         if self._cached_bytes + image.nbytes <= self.cache_bytes:
             self._cache[index] = image.copy()
             self._cached_bytes += image.nbytes

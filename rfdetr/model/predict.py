@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from rfdetr.arch import Arch
+from rfdetr.data.images import iterate_images, read_image
 from rfdetr.errors import UserError
 from rfdetr.model.detections import Detections
-from rfdetr.model.images import iterate_images, read_image
 from rfdetr.model.postprocess import postprocess
 
 if TYPE_CHECKING:
