@@ -26,7 +26,8 @@ CASE = Path(training_case.__file__)
 
 
 def start(*arguments, launcher=()):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CASE.parent)}
+    path = os.pathsep.join(filter(None, [str(CASE.parent), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     command = [sys.executable, *launcher, str(CASE), *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
@@ -313,6 +314,23 @@ def test_inputs_that_do_not_fit(tmp_path):
     with pytest.raises(ValueError, match="asks for 3 decoder layers"):
         train(network(), data(), SearchSpace((64,), (8,), (1,), (3,), (8,)), CONFIG, tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_run_of_another_version_of_the_optimiser_is_not_continued(tmp_path):
+    """The groups of an older rule for learning rates or decay: one line, and the checkpoint stays."""
+    run(tmp_path, steps=1)
+    path = tmp_path / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    groups = content["optimizer"]["param_groups"]
+    for names in (groups[0]["names"][::-1], None):
+        groups[0]["names"] = names
+        torch.save(content, path)
+        with pytest.raises(UserError, match=r"checkpoint\.pt .* other rules .* --weights"):
+            run(tmp_path, steps=2)
+    del groups[0]
+    torch.save(content, path)
+    with pytest.raises(UserError, match="other rules"):
+        run(tmp_path, steps=2)
 
 
 def test_a_half_written_log_line_is_dropped(tmp_path):

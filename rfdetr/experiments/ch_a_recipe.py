@@ -133,7 +133,7 @@ def learning_rates(config: TrainConfig | None = None, name: str = "medium") -> p
     rows = [
         {
             "part": _part(parameter),
-            "lr": lr_of(parameter, config, sizes.depth),
+            "lr": lr_of(parameter, config, sizes),
             "params": tensor.numel(),
             "decayed": tensor.numel() if is_decayed(parameter) else 0,
         }

@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfdetr.model.linear import Linear
+from rfdetr.model.linear import Linear, own_precision
 
 
 class DeformableAttention(nn.Module):
     """Every query, head and point samples the map at `reference + offset / points * reference size / 2`.
 
-    Bilinear sampling, zeros outside, align_corners off; points are weighted by a softmax.
+    Bilinear sampling, zeros outside, align_corners off; points are weighted by a softmax. Under autocast the
+    coordinates and the sampling stay in float32: bfloat16 would move points by up to 0.1 token widths.
     """
 
     def __init__(self, dim: int, heads: int, points: int) -> None:
@@ -46,15 +47,18 @@ class DeformableAttention(nn.Module):
         """query [B, Q, C], reference [B, Q, 4] cxcywh in 0..1, memory [B, n, n, C] -> [B, Q, C]."""
         batch, count, dim = query.shape
         value = self.value(memory).unflatten(-1, (self.heads, -1)).permute(0, 3, 4, 1, 2).flatten(0, 1)
-        offsets = self.offsets(query).unflatten(-1, (self.heads, self.points, 2))
+        with own_precision(self.offsets.weight):
+            offsets = self.offsets(query.to(self.offsets.weight.dtype))
+        offsets = offsets.unflatten(-1, (self.heads, self.points, 2))
         weights = self.weights(query).unflatten(-1, (self.heads, self.points)).softmax(-1)
         centre, size = reference[:, :, None, None, :2], reference[:, :, None, None, 2:]
         location = centre + offsets * (size * (0.5 / self.points))
         # Points before queries: the sum over points then runs along contiguous memory.
         grid = (2 * location - 1).permute(0, 2, 3, 1, 4).flatten(0, 1)
+        wider = torch.promote_types(value.dtype, grid.dtype)
         sampled = F.grid_sample(
-            value, grid.to(value.dtype), mode="bilinear", padding_mode="zeros", align_corners=False
+            value.to(wider), grid.to(wider), mode="bilinear", padding_mode="zeros", align_corners=False
         )
         weights = weights.permute(0, 2, 3, 1).reshape(batch * self.heads, 1, self.points, count)
-        mixed = (sampled * weights.to(sampled.dtype)).sum(2)
+        mixed = (sampled * weights.to(sampled.dtype)).sum(2).to(value.dtype)
         return self.output(mixed.reshape(batch, dim, count).transpose(1, 2))

@@ -2,7 +2,8 @@
 
 Source: Section 3 of the paper; FlexiViT (Beyer et al. 2023) for the pseudo-inverse resize of patch kernels.
 All resizing is written as small matrices that are cached, so changing the architecture between two calls
-costs two small matrix products per weight.
+costs two small matrix products per weight. The weights are resized in their own precision, also under
+autocast.
 """
 
 from functools import lru_cache
@@ -10,6 +11,8 @@ from functools import lru_cache
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from rfdetr.model.linear import own_precision
 
 
 # Cached matrices are shared by all later calls, so they must not become inference tensors, which no training
@@ -51,7 +54,8 @@ def resize_kernel(kernel: Tensor, patch_size: int) -> Tensor:
     if source == patch_size:
         return kernel
     matrix = kernel_matrix(source, patch_size, kernel.dtype, str(kernel.device))
-    return matrix.T @ kernel @ matrix
+    with own_precision(kernel):
+        return matrix.T @ kernel @ matrix
 
 
 def resize_positions(positions: Tensor, grid: int) -> Tensor:
@@ -65,7 +69,8 @@ def resize_positions(positions: Tensor, grid: int) -> Tensor:
     matrix = resize_matrix(side, grid, positions.dtype, str(positions.device))
     table = positions[0, 1:].unflatten(0, (side, side))
     # Columns first: every product is then one plain matrix product on contiguous rows.
-    table = matrix @ (matrix @ table).flatten(1)
+    with own_precision(positions):
+        table = matrix @ (matrix @ table).flatten(1)
     return torch.cat([positions[:, :1], table.reshape(1, grid * grid, -1)], dim=1)
 
 

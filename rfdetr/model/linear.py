@@ -8,6 +8,7 @@ else (other types and devices, autocast, tracing, export, compilation, operator 
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -24,6 +25,15 @@ if torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capabilit
 SMALLEST = 2**21
 
 _ACTIVATIONS = {"none": None, "relu": F.relu, "gelu": F.gelu}
+
+
+def own_precision(weight: Tensor) -> AbstractContextManager[object]:
+    """A context without autocast on the weight's device: for products whose results are coordinates or
+    weights, which bfloat16 would round too coarsely.
+    """
+    kind = weight.device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
 def takes_onednn(x: Tensor, weight: Tensor) -> bool:

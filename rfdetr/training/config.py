@@ -6,10 +6,37 @@ from typing import Any
 from rfdetr.errors import UserError
 from rfdetr.training.losses import LossWeights
 from rfdetr.training.matcher import MatchCosts
+from rfdetr.training.ranges import Range, read_ranges
 
 STRATEGIES = ("uniform", "sandwich", "biased")
 SCHEDULES = ("none", "linear", "cosine")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+_COUNT = Range(least=1, whole=True)
+_STEPS = Range(least=0, whole=True)
+_RATE = Range(above=0)
+_FACTOR = Range(above=0, most=1)
+_RANGES = {
+    "steps": _COUNT,
+    "batch_size": _COUNT,
+    "accumulate": _COUNT,
+    "lr": _RATE,
+    "encoder_lr": _RATE,
+    "layer_decay": _FACTOR,
+    "component_decay": _FACTOR,
+    "weight_decay": Range(least=0),
+    "clip_norm": Range(above=0, optional=True),
+    "warmup_steps": _STEPS,
+    "ema_decay": Range(least=0, below=1, optional=True),
+    "ema_tau": _RATE,
+    "seed": Range(least=0, below=2**63, whole=True),
+    "mask_points": Range(least=1, whole=True, optional=True),
+    "log_every": _COUNT,
+    "checkpoint_every": _COUNT,
+    "evaluate_every": _STEPS,
+    "max_bad_steps": _COUNT,
+    "workers": _COUNT,
+}
 
 
 @dataclass(frozen=True)
@@ -67,33 +94,26 @@ class TrainConfig:
     workers: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("steps", 1),
-            ("batch_size", 1),
-            ("accumulate", 1),
-            ("log_every", 1),
-            ("workers", 1),
-        ):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        read_ranges(self, _RANGES)
         for name, known in (("sampling", STRATEGIES), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise UserError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
-        for name in ("lr", "encoder_lr", "layer_decay", "component_decay"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} must be above 0, not {getattr(self, name)}")
         if self.sampling == "biased" and not self.odds:
             raise UserError(
                 "biased sampling needs odds: give pairs of (resolution, patch size, windows) and a weight"
             )
         # Values that went through JSON or a checkpoint come back as lists and dicts.
-        object.__setattr__(self, "betas", tuple(self.betas))
+        object.__setattr__(self, "betas", _pair(self.betas))
         object.__setattr__(
             self, "odds", tuple((tuple(triple), float(weight)) for triple, weight in self.odds)
         )
         for name, kind in (("weights", LossWeights), ("costs", MatchCosts)):
             if isinstance(getattr(self, name), dict):
-                object.__setattr__(self, name, kind(**getattr(self, name)))
+                object.__setattr__(self, name, _read(kind, name, getattr(self, name)))
+            if not isinstance(getattr(self, name), kind):
+                raise UserError(
+                    f"{name} must be a {kind.__name__} or its fields by name, not {getattr(self, name)!r}"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and checkpoints; `from_dict` reads them back."""
@@ -102,15 +122,31 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
         """Read `to_dict`. Unknown fields raise UserError."""
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise UserError(f"unknown training field {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        return cls(**values)
+        return _read(cls, "", values)
 
     def replace(self, **changes: Any) -> "TrainConfig":
         """A copy with some fields changed (validated again)."""
         return replace(self, **changes)
+
+
+def _read(kind: type[Any], name: str, values: dict[str, Any]) -> Any:
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        where = f" in {name}" if name else ""
+        raise UserError(
+            f"unknown training field {', '.join(unknown)}{where}; known: {', '.join(sorted(known))}"
+        )
+    return kind(**values)
+
+
+def _pair(betas: Any) -> tuple[float, float]:
+    try:
+        first, second = betas
+    except (TypeError, ValueError):
+        raise UserError(f"betas must be two numbers, not {betas!r}") from None
+    allowed = Range(least=0, below=1)
+    return allowed.read("betas", first), allowed.read("betas", second)
 
 
 RESUMABLE = frozenset(

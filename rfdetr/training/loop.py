@@ -35,6 +35,7 @@ from rfdetr.training.checkpoint import (
 )
 from rfdetr.training.config import RESUMABLE, TrainConfig
 from rfdetr.training.log import Progress, Row, TrainingLog, strict
+from rfdetr.training.optim import same_groups
 from rfdetr.training.signals import Interrupted, stop_signals
 from rfdetr.training.step import Stepper, StepResult
 
@@ -178,6 +179,12 @@ class _Run:
                     f"{path} was written for other {name} ({saved.provenance.get(name)}, here {value}): use"
                     " the same, or another output folder for a new run"
                 )
+        if not same_groups(stepper.optimizer, saved.optimizer):
+            raise UserError(
+                f"{path} was written under other rules for learning rates and weight decay, by another"
+                f" version of this package: start a new run from its weights with --weights {path} and"
+                " another --out"
+            )
         stepper.model.load_state_dict(saved.weights)
         stepper.optimizer.load_state_dict(saved.optimizer)
         if stepper.ema is not None and saved.ema is not None:

@@ -17,6 +17,7 @@ from rfdetr.model.outputs import Output, Prediction
 from rfdetr.training import points as mask_points
 from rfdetr.training.boxes import overlaps
 from rfdetr.training.matcher import MatchCosts, Matches, match
+from rfdetr.training.ranges import Range, read_ranges
 from rfdetr.training.targets import PackedTargets, pack_targets
 
 
@@ -30,6 +31,9 @@ class LossWeights:
     giou: float = 2.0
     mask: float = 5.0
     dice: float = 5.0
+
+    def __post_init__(self) -> None:
+        read_ranges(self, dict.fromkeys(vars(self), Range(least=0)), "weights.")
 
 
 def label_losses(logits: Tensor, iou: Tensor, matches: Matches, labels: Tensor) -> Tensor:

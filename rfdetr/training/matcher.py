@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from rfdetr.training.boxes import overlaps
+from rfdetr.training.ranges import Range, read_ranges
 from rfdetr.training.targets import PackedTargets
 
 # Costs beyond this are all equally hopeless; it also replaces NaN and infinity, which the assignment refuses.
@@ -32,6 +33,10 @@ class MatchCosts:
     dice: float = 5.0
     alpha: float = 0.25
     gamma: float = 2.0
+
+    def __post_init__(self) -> None:
+        read_ranges(self, dict.fromkeys(vars(self), Range(least=0)), "costs.")
+        Range(least=0, most=1).read("costs.alpha", self.alpha)
 
 
 @dataclass(frozen=True)
