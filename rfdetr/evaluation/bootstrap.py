@@ -19,6 +19,8 @@ from rfdetr.data.dataset import DetectionDataset
 from rfdetr.errors import UserError
 from rfdetr.evaluation.engines import Detection, run_evaluator
 
+_RECALLS = np.linspace(0.0, 1.0, 101)
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -56,7 +58,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class _Category:
+class Found:
     """Matches of one category. Detections are sorted by score, best first.
 
     objects [I]: ground-truth objects per image (without crowds). image [D]: image of each detection. hit,
@@ -84,15 +86,23 @@ class Matches:
         evaluator = run_evaluator(dataset, detections, iou_type, max_dets, categories, area_ranges=1)
         if evaluator is None:
             raise UserError(f"{dataset!r} has no objects: AP and its interval are not defined")
-        self.image_ids: tuple[int, ...] = tuple(evaluator.params.imgIds)
-        self.fingerprint = dataset.fingerprint
-        self.recall_points = np.asarray(evaluator.params.recThrs)
         thresholds = len(evaluator.params.iouThrs)
-        count = len(self.image_ids)
-        self.categories = [
+        count = len(evaluator.params.imgIds)
+        found = [
             _category(evaluator.evalImgs[k * count : (k + 1) * count], thresholds)
             for k in range(len(evaluator.params.catIds))
         ]
+        self._set(tuple(evaluator.params.imgIds), dataset.fingerprint, found)
+
+    @classmethod
+    def of(cls, image_ids: Sequence[int], fingerprint: str, found: "Sequence[Found]") -> "Matches":
+        """Matches that were made elsewhere, one `Found` per category, on the images of a dataset."""
+        matches = cls.__new__(cls)
+        matches._set(tuple(image_ids), fingerprint, list(found))
+        return matches
+
+    def _set(self, image_ids: tuple[int, ...], fingerprint: str, found: "list[Found]") -> None:
+        self.image_ids, self.fingerprint, self.categories = image_ids, fingerprint, found
 
     def ap(self, weights: np.ndarray) -> np.ndarray:
         """AP [B] of images weighted by `weights` [B, I] (how often each image counts); NaN without any
@@ -103,15 +113,13 @@ class Matches:
             objects = weights @ category.objects
             present = objects > 0
             if present.any():
-                total[present] += _category_ap(
-                    category, weights[present], objects[present], self.recall_points
-                )
+                total[present] += _category_ap(category, weights[present], objects[present])
                 defined += present
         with np.errstate(invalid="ignore"):
             return total / np.where(defined > 0, defined, np.nan)
 
 
-def _category(per_image: Sequence[dict[str, Any] | None], thresholds: int) -> _Category:
+def _category(per_image: Sequence[dict[str, Any] | None], thresholds: int) -> Found:
     objects = np.zeros(len(per_image))
     images, scores, hits, ignores = [], [], [], []
     for index, record in enumerate(per_image):
@@ -124,15 +132,13 @@ def _category(per_image: Sequence[dict[str, Any] | None], thresholds: int) -> _C
         images.append(np.full(len(scores[-1]), index))
     if not scores:
         empty = np.zeros((thresholds, 0), dtype=bool)
-        return _Category(objects, np.zeros(0, dtype=np.int64), empty, empty)
+        return Found(objects, np.zeros(0, dtype=np.int64), empty, empty)
     order = np.argsort(-np.concatenate(scores), kind="mergesort")
     hit, counted = np.concatenate(hits, 1)[:, order], ~np.concatenate(ignores, 1)[:, order]
-    return _Category(objects, np.concatenate(images)[order], hit & counted, counted)
+    return Found(objects, np.concatenate(images)[order], hit & counted, counted)
 
 
-def _category_ap(
-    category: _Category, weights: np.ndarray, objects: np.ndarray, points: np.ndarray
-) -> np.ndarray:
+def _category_ap(category: Found, weights: np.ndarray, objects: np.ndarray) -> np.ndarray:
     """AP [B] of one category, averaged over thresholds and recall points."""
     ap = np.zeros(len(weights))
     seen: np.ndarray | None = None
@@ -149,7 +155,7 @@ def _category_ap(
         envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         envelope = np.pad(envelope, ((0, 0), (0, 1)))  # recall points that are never reached count as 0
         for b, recall in enumerate(true / objects[:, None]):
-            ap[b] += envelope[b, np.searchsorted(recall, points, side="left")].mean()
+            ap[b] += envelope[b, np.searchsorted(recall, _RECALLS, side="left")].mean()
     return ap / len(category.hit)
 
 

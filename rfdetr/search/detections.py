@@ -15,6 +15,7 @@ from rfdetr.evaluation.coco import METRICS, check_classes
 from rfdetr.model.outputs import Prediction
 from rfdetr.model.postprocess import cxcywh_to_xyxy, finite, select
 from rfdetr.search import fast_ap
+from rfdetr.search.matches import Matches
 
 if TYPE_CHECKING:
     from rfdetr.model.detector import RFDETR
@@ -86,6 +87,7 @@ class Collector:
         self._mask_areas: list[np.ndarray] = []
         self._mask_rows: list[np.ndarray] = []
         self._rows = 0
+        self._seen: set[int] = set()
         self._width = int(np.bincount(images.truth.image, minlength=1).max(initial=0))
 
     def add(
@@ -98,6 +100,7 @@ class Collector:
         images = self.images
         sizes = [images.sizes[i] for i in positions]
         where = np.array([images.positions[i] for i in positions])
+        self._seen.update(where.tolist())
         logits, boxes = finite(
             torch.cat([p.logits for p in predictions]), torch.cat([p.boxes for p in predictions])
         )
@@ -162,31 +165,30 @@ class Collector:
         """COCO numbers of every sub-network: the twelve for boxes, then "mask_..." if masks were
         collected.
         """
+        rows: list[dict[str, float]] = [{} for _ in range(self.count)]
+        for prefix, table in self._tables().items():
+            for row, values in zip(rows, fast_ap.evaluate(self.images.truth, table).tolist(), strict=True):
+                row |= {prefix + name: value for name, value in zip(METRICS, values, strict=True)}
+        return rows
+
+    def matches(self) -> dict[str, Matches]:
+        """The matched detections of boxes ("") and, if masks were collected, of masks ("mask_")."""
+        looked_at = np.array(sorted(self._seen), dtype=np.int64)
+        tables = self._tables().items()
+        return {prefix: fast_ap.match(self.images.truth, table, looked_at) for prefix, table in tables}
+
+    def _tables(self) -> dict[str, fast_ap.DetectionTable]:
         network, image, label, score, boxes = (
             np.concatenate(parts) for parts in zip(*self._parts, strict=True)
         )
         # The format of boxes in COCO files: left, top, width, height.
         boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-        area = boxes[:, 2] * boxes[:, 3]
-        table = fast_ap.DetectionTable(self.count, network, image, label, score, area, boxes=boxes)
-        rows = [
-            dict(zip(METRICS, values, strict=True))
-            for values in fast_ap.evaluate(self.images.truth, table).tolist()
-        ]
+        area, common = boxes[:, 2] * boxes[:, 3], (self.count, network, image, label, score)
+        tables = {"": fast_ap.DetectionTable(*common, area, boxes=boxes)}
         if self.masks:
-            table = fast_ap.DetectionTable(
-                self.count,
-                network,
-                image,
-                label,
-                score,
-                np.concatenate(self._mask_areas),
-                rows=np.concatenate(self._mask_rows),
-                overlaps=np.concatenate(self._overlaps),
-            )
-            for row, values in zip(rows, fast_ap.evaluate(self.images.truth, table).tolist(), strict=True):
-                row |= {f"mask_{name}": value for name, value in zip(METRICS, values, strict=True)}
-        return rows
+            areas, rows, overlaps = map(np.concatenate, (self._mask_areas, self._mask_rows, self._overlaps))
+            tables["mask_"] = fast_ap.DetectionTable(*common, areas, rows=rows, overlaps=overlaps)
+        return tables
 
 
 def _truth_masks(dataset: DetectionDataset, truth: fast_ap.GroundTruth) -> dict[int, Tensor]:

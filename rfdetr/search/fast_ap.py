@@ -13,13 +13,10 @@ from typing import Any
 import numpy as np
 
 from rfdetr.errors import UserError
-from rfdetr.evaluation.coco import METRICS
+from rfdetr.search.matches import AREAS, THRESHOLDS, Matches, Objects, numbers
 
-_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-_RECALLS = np.linspace(0.0, 1.0, 101)
-_AREAS = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))
 _MAX_DETECTIONS = 100
-_T, _A = len(_THRESHOLDS), len(_AREAS)
+_T, _A = len(THRESHOLDS), len(AREAS)
 _ALL = np.uint64((1 << _T) - 1)  # all thresholds of the first area range
 _SHIFTS = np.arange(_A, dtype=np.uint64) * np.uint64(_T)
 _EVERY = np.uint64(sum((1 << _T) - 1 << a * _T for a in range(_A)))
@@ -62,18 +59,12 @@ class GroundTruth:
         area = np.array([a.get("area", a["bbox"][2] * a["bbox"][3]) for _, a in kept], dtype=np.float64)
         crowd = np.array([bool(a.get("iscrowd", 0)) for _, a in kept], dtype=bool)
         self.crowd = crowd
-        ignored = np.stack([crowd | (area < low) | (area > high) for low, high in _AREAS], axis=1)
+        ignored = np.stack([crowd | (area < low) | (area > high) for low, high in AREAS], axis=1)
         self.ignored = _area_bits(ignored)
-        # Objects that can be found, per class and area range; and how many must be found for each recall
-        # threshold.
-        self.positives = np.stack(
-            [np.bincount(self.label[~ignored[:, a]], minlength=len(self.classes)) for a in range(_A)], axis=1
-        )
-        self.needed = np.ones((len(self.classes), _A, len(_RECALLS)), dtype=np.int64)
-        for (k, a), positives in np.ndenumerate(self.positives):
-            if positives:
-                found = np.searchsorted(np.arange(positives + 1) / positives, _RECALLS, side="left")
-                self.needed[k, a] = np.maximum(found, 1)
+        counts = np.zeros((len(self.images), len(self.classes), _A), dtype=np.int32)
+        for a in range(_A):
+            np.add.at(counts[..., a], (self.image[~ignored[:, a]], self.label[~ignored[:, a]]), 1)
+        self.objects = Objects(counts)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -113,20 +104,32 @@ def evaluate(truth: GroundTruth, detections: DetectionTable) -> np.ndarray:
     """The twelve numbers of every sub-network: [count, 12] in 0..1, in the order of `METRICS`; NaN where
     undefined.
     """
-    if len(detections.score) <= _PIECE or detections.count == 1:
-        return _evaluate(truth, detections)
+    return numbers(truth.objects, match(truth, detections))
+
+
+def match(truth: GroundTruth, detections: DetectionTable, images: np.ndarray | None = None) -> Matches:
+    """Match every detection to an object or to none; images [n]: positions of those that were looked at
+    (default: all).
+    """
+    looked_at = np.arange(len(truth.images)) if images is None else np.unique(images)
     sizes = np.bincount(detections.network, minlength=detections.count)
-    results, first = [], 0
+    parts, first = [], 0
     while first < detections.count:
         last = max(first + 1, first + int(np.searchsorted(np.cumsum(sizes[first:]), _PIECE, side="right")))
-        piece = detections.take((detections.network >= first) & (detections.network < last))
-        piece.network, piece.count = piece.network - first, last - first
-        results.append(_evaluate(truth, piece))
+        whole = last - first == detections.count
+        part = detections if whole else detections.take(_between(detections.network, first, last))
+        parts.append(_matched(truth, part))
         first = last
-    return np.concatenate(results)
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Matches.of(detections.count, looked_at, **arrays)
 
 
-def _evaluate(truth: GroundTruth, detections: DetectionTable) -> np.ndarray:
+def _between(values: np.ndarray, first: int, last: int) -> np.ndarray:
+    return (values >= first) & (values < last)
+
+
+def _matched(truth: GroundTruth, detections: DetectionTable) -> dict[str, np.ndarray]:
+    """The arrays of `Matches.of` for `_PIECE` detections."""
     groups = len(truth.images) * len(truth.classes)
     group = (detections.network * len(truth.images) + detections.image) * len(
         truth.classes
@@ -136,19 +139,12 @@ def _evaluate(truth: GroundTruth, detections: DetectionTable) -> np.ndarray:
     rank = np.arange(len(group)) - np.searchsorted(group, group, side="left")
     kept = rank < _MAX_DETECTIONS
     detections, group, rank = detections.take(order[kept]), group[kept], rank[kept]
-
     matched, ignored = _match(truth, detections, group, groups)
-    low, high = np.array(_AREAS).T
+    low, high = np.array(AREAS).T
     outside = _area_bits((detections.area[:, None] < low) | (detections.area[:, None] > high))
     ignored |= ~matched & outside
-
-    # One ranking per (network, class); ties keep image order and the order inside the image.
-    segment = detections.network * len(truth.classes) + detections.label
-    order = np.lexsort((-detections.score, segment))
-    segments = detections.count * len(truth.classes)
-    return _accumulate(
-        truth, segments, segment[order], rank[order], matched[order] & ~ignored[order], ignored[order]
-    )
+    found = {name: getattr(detections, name) for name in ("network", "image", "label", "score")}
+    return {**found, "rank": rank, "words": np.stack([matched & ~ignored, ignored], axis=1)}
 
 
 def _area_bits(flags: np.ndarray) -> np.ndarray:
@@ -167,7 +163,7 @@ def _pairs(truth: GroundTruth, detections: DetectionTable, group: np.ndarray) ->
         iou = detections.overlaps[detections.rows[detection], item - first_of_image[detection]]
     else:
         iou = box_iou(detections.boxes, truth.boxes, truth.crowd, detection, item)
-    close = iou >= _THRESHOLDS[0]
+    close = iou >= THRESHOLDS[0]
     return detection[close], item[close], iou[close]
 
 
@@ -203,7 +199,7 @@ def _match(
     # Pairs of a detection: best IoU first, among equals the later object (pycocotools replaces on >=).
     order = np.lexsort((-item, -iou, detection))
     detection, item = detection[order], item[order]
-    reach = _UP_TO[np.searchsorted(np.minimum(_THRESHOLDS, 1 - 1e-10), iou[order], side="right")]
+    reach = _UP_TO[np.searchsorted(np.minimum(THRESHOLDS, 1 - 1e-10), iou[order], side="right")]
     candidates, start, width = np.unique(detection, return_index=True, return_counts=True)
     owner = np.repeat(np.arange(len(candidates)), width)
     column = np.arange(len(detection)) - start[owner]
@@ -237,57 +233,6 @@ def _match(
         matched[candidates[now]] = done
         ignored[candidates[now]] = on_ignored
     return matched, ignored
-
-
-def _accumulate(
-    truth: GroundTruth,
-    segments: int,
-    segment: np.ndarray,
-    rank: np.ndarray,
-    correct: np.ndarray,
-    ignored: np.ndarray,
-) -> np.ndarray:
-    """The twelve numbers from ranked detections. segment = network * K + class, ascending."""
-    classes = len(truth.classes)
-    networks = segments // classes
-    start = np.searchsorted(segment, np.arange(segments))
-    found = np.zeros((_A, _T, segments), dtype=np.int64)
-    found_few = np.zeros((2, _T, segments), dtype=np.int64)
-    precision: list[np.ndarray] = []
-    ordinal = np.arange(len(segment) + 1)
-    for a in range(_A):
-        valid = np.flatnonzero(truth.positives[:, a])
-        curves = np.zeros((networks, _T, len(_RECALLS), len(valid)))
-        needed = truth.needed[valid, a] - 1
-        for t in range(_T):
-            bit = np.uint64(1 << a * _T + t)
-            hits = np.flatnonzero(correct & bit)
-            skipped = (ignored & bit) != 0
-            before = np.concatenate([[0], np.cumsum(~skipped)]) if skipped.any() else ordinal
-            at = segment[hits]
-            found[a, t] = np.bincount(at, minlength=segments)
-            nth = np.arange(len(hits)) - (np.cumsum(found[a, t]) - found[a, t])[at] + 1
-            shown = before[hits + 1] - before[start[at]]
-            value = nth / (shown + np.spacing(1))
-            # Best precision from the n-th hit on; the last column stays 0, "this recall is not reached".
-            best = np.zeros((segments, int(truth.positives[:, a].max(initial=0)) + 1))
-            best[at, nth - 1] = value
-            best = np.maximum.accumulate(best[:, ::-1], axis=1)[:, ::-1]
-            curves[:, t] = best.reshape(networks, classes, -1)[:, valid[:, None], needed].transpose(0, 2, 1)
-            if a == 0:
-                for i, most in enumerate((1, 10)):
-                    found_few[i, t] = np.bincount(at[rank[hits] < most], minlength=segments)
-        precision.append(curves)
-    results = np.full((networks, len(METRICS)), np.nan)
-    for n in range(networks):
-        whole = precision[0][n]
-        numbers = [whole, whole[0], whole[5], *(p[n] for p in precision[1:])]
-        for few in (found_few[0], found_few[1], *found):
-            a = max(0, len(numbers) - 8)
-            recall = few[:, n * classes : (n + 1) * classes] / np.maximum(truth.positives[:, a], 1)
-            numbers.append(recall[:, truth.positives[:, a] > 0])
-        results[n] = [np.mean(part.ravel()) if part.size else np.nan for part in numbers]
-    return results
 
 
 def from_results(truth: GroundTruth, results: Sequence[Mapping[str, Any]]) -> DetectionTable:

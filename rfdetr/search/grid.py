@@ -8,9 +8,7 @@ Source: Section 3 and Appendix A.
 
 import hashlib
 import json
-import time
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +22,14 @@ from rfdetr.evaluation.coco import METRICS
 from rfdetr.files import write_json
 from rfdetr.progress import Report, progress_bar
 from rfdetr.search.detections import Collector, Images
+from rfdetr.search.matches import Matches
+from rfdetr.search.passes import STAGES, Clock, cpu_threads, evaluating
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from rfdetr.model.detector import RFDETR
 
-STAGES = ("images", "encoder", "decoder", "detections", "evaluation")
-"""Where the time of a unit goes. "decoder" includes query selection and heads, "evaluation" the average
-precision.
-"""
 _KNOWN = {"pairs", "rows", "seconds"}
 
 Triple = tuple[int, int, int]
@@ -91,20 +87,9 @@ class GridEvaluator:
         `seconds` by stage.
         """
         pairs = sorted(set(pairs))
-        depths_of: dict[int, list[int]] = {}
-        for depth, queries in pairs:
-            self.model.config.check(Arch(*triple, depth, queries))
-            depths_of.setdefault(queries, []).append(depth)
-        # Networks are numbered query count by query count, as the decoder passes run.
-        order = [(depth, queries) for queries, depths in depths_of.items() for depth in depths]
-        clock = _Clock(next(self.model.parameters()).device)
-        collector = Collector(self.images, len(order), self.masks)
-        arch = Arch(*triple, 0, max(depths_of))
-        with _evaluating(self.model, self.dtype):
-            for first in range(0, len(self.images), self.batch_size):
-                self._batch(arch, first, depths_of, collector, clock)
-            with clock("evaluation"):
-                numbers = collector.numbers()
+        order, collector, clock = self._passes(triple, pairs, range(len(self.images)))
+        with clock("evaluation"):
+            numbers = collector.numbers()
         by_pair = dict(zip(order, numbers, strict=True))
         return {
             "pairs": [list(pair) for pair in pairs],
@@ -112,10 +97,47 @@ class GridEvaluator:
             "seconds": clock.seconds,
         }
 
+    def block(
+        self, triple: Triple, pairs: Iterable[Pair], images: range
+    ) -> tuple[list[Pair], dict[str, Matches], dict[str, float]]:
+        """Evaluate the pairs of one encoder triple on some images alone (indexes of the dataset).
+
+        Returns the pairs in the order of the networks of the matches; the matches of boxes ("") and, with
+        masks, of masks ("mask_"), from which `rfdetr.search.matches` computes the numbers; seconds by stage.
+        """
+        order, collector, clock = self._passes(triple, sorted(set(pairs)), images)
+        with clock("evaluation"):
+            matches = collector.matches()
+        return order, matches, clock.seconds
+
+    def _passes(
+        self, triple: Triple, pairs: list[Pair], images: range
+    ) -> tuple[list[Pair], Collector, Clock]:
+        """All detections of the pairs on the images. Networks are numbered query count by query count, as
+        the decoder passes run.
+        """
+        depths_of: dict[int, list[int]] = {}
+        for depth, queries in pairs:
+            self.model.config.check(Arch(*triple, depth, queries))
+            depths_of.setdefault(queries, []).append(depth)
+        order = [(depth, queries) for queries, depths in depths_of.items() for depth in depths]
+        clock = Clock(next(self.model.parameters()).device)
+        collector = Collector(self.images, len(order), self.masks)
+        arch = Arch(*triple, 0, max(depths_of))
+        with evaluating(self.model, self.dtype):
+            for first in range(images.start, images.stop, self.batch_size):
+                positions = range(first, min(first + self.batch_size, images.stop))
+                self._batch(arch, positions, depths_of, collector, clock)
+        return order, collector, clock
+
     def _batch(
-        self, arch: Arch, first: int, depths_of: dict[int, list[int]], collector: Collector, clock: "_Clock"
+        self,
+        arch: Arch,
+        positions: range,
+        depths_of: dict[int, list[int]],
+        collector: Collector,
+        clock: Clock,
     ) -> None:
-        positions = range(first, min(first + self.batch_size, len(self.images)))
         with clock("images"):
             images = self.images.batch(positions, arch.resolution)
         with clock("encoder"):
@@ -174,7 +196,7 @@ def evaluate_grid(
     keep = None if folder is None else Path(folder) / evaluator.key
     work = units(space)
     results: dict[Triple, Mapping[str, Any]] = {}
-    with _threads(threads), progress_bar(progress, len(work), "search grid", "encoder") as report:
+    with cpu_threads(threads), progress_bar(progress, len(work), "search grid", "encoder") as report:
         for done, (triple, pairs) in enumerate(work.items()):
             report(done, len(work))
             results[triple] = kept_unit(keep, triple, pairs) or keep_unit(
@@ -263,43 +285,3 @@ def keep_unit(folder: Path | None, triple: Triple, result: dict[str, Any]) -> di
     if folder is not None:
         write_json(folder / f"{unit_name(triple)}.json", result)
     return result
-
-
-class _Clock:
-    """Adds up the seconds of named stages; waits for the device so that a stage pays for its own work."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
-        self.device = device
-
-    @contextmanager
-    def __call__(self, stage: str) -> Any:
-        start = time.perf_counter()
-        yield
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.seconds[stage] += time.perf_counter() - start
-
-
-@contextmanager
-def _evaluating(model: torch.nn.Module, dtype: torch.dtype | None) -> Any:
-    """Evaluation mode without gradients, under autocast if a dtype is given; the mode is restored."""
-    training = model.training
-    device = next(model.parameters()).device.type
-    cast: Any = nullcontext() if dtype is None else torch.autocast(device, dtype)
-    try:
-        model.eval()
-        with torch.inference_mode(), cast:
-            yield
-    finally:
-        model.train(training)
-
-
-@contextmanager
-def _threads(count: int | None) -> Any:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(count or before)
-        yield
-    finally:
-        torch.set_num_threads(before)
