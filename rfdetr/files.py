@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterator
@@ -74,8 +75,22 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write indented JSON at once."""
-    write_atomic(path, json.dumps(value, indent=1, sort_keys=False, default=str) + "\n")
+    """Write indented JSON at once. Numbers that are undefined or infinite become null (see `strict`)."""
+    write_atomic(path, json.dumps(strict(value), indent=1, allow_nan=False, default=str) + "\n")
+
+
+def strict(value: Any) -> Any:
+    """A value for JSON, which knows no NaN and no infinity: they become None, however deep they are.
+
+    NumPy's numbers and arrays become plain ones, tuples lists; what JSON does not know otherwise is left.
+    """
+    if isinstance(value, dict):
+        return {key: strict(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(entry) for entry in value]
+    if hasattr(value, "tolist"):  # of NumPy, which this module does without
+        return strict(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

@@ -36,6 +36,9 @@ _USAGE_ERROR: Any = typer.BadParameter.__bases__[0]
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code; user errors are one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # letters that a console cannot show become "?", and no traceback
+            stream.reconfigure(errors="replace")
     try:
         code = app(args=arguments, prog_name="python -m rfdetr", standalone_mode=False)
     except (UserError, ArchError) as error:

@@ -2,6 +2,7 @@
 line.
 """
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,3 +58,8 @@ def chosen_arch(model: "RFDETR", text: str | None) -> Arch:
             "this network has no default architecture; name one with --arch, e.g. --arch r96-p8-w2-d3-q30"
         )
     return model.config.default_arch
+
+
+def shown(value: float | None, digits: int = 4) -> str:
+    """A metric in words: without objects of a class or size it is undefined (NaN, or null in a file)."""
+    return "undefined: no objects" if value is None or math.isnan(value) else f"{value:.{digits}f}"

@@ -60,6 +60,7 @@ def search(
     same
     --storage; each may join, leave or be killed at any time.
     """
+    from rfdetr.data.checks import before_search
     from rfdetr.data.registry import load_dataset
     from rfdetr.experiments.base.profiles import get_profile
     from rfdetr.provenance import provenance
@@ -69,6 +70,7 @@ def search(
     if budget is not None and (worker or dry_run):
         raise UserError("--budget is a search of its own: leave out --worker and --dry-run")
     model, dataset = open_network(weights).to(chosen_device(device)), load_dataset(data, split)
+    before_search(dataset)
     base = get_profile(profile).recipe.search
     depths = tuple(d for d in base.decoder_layers if d <= model.config.decoder_layers)
     counts = tuple(q for q in base.queries if q <= model.config.queries) or (model.config.queries,)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from rfdetr.arch import Arch, SearchSpace
-from rfdetr.cli.arguments import Data, Knobs, Weights, chosen_arch, with_knobs
+from rfdetr.cli.arguments import Data, Knobs, Weights, chosen_arch, shown, with_knobs
 from rfdetr.networks import open_network
 
 
@@ -47,6 +47,7 @@ def train(
     """Train a supernet (or, with --arch, one architecture) on a dataset."""
     import torch
 
+    from rfdetr.data.checks import before_training
     from rfdetr.data.registry import load_dataset
     from rfdetr.experiments.base.profiles import get_profile
     from rfdetr.model.detector import RFDETR, build
@@ -55,6 +56,7 @@ def train(
 
     recipe = get_profile(profile).recipe
     dataset, val = load_dataset(data, "train"), load_dataset(data, "val")
+    before_training(dataset, val)
     torch.manual_seed(seed)
     sizes: dict[str, Any] = {"class_names": dataset.class_names, "segmentation": segmentation}
     sizes |= {k: v for k, v in (("decoder_layers", decoder_layers), ("queries", queries)) if v is not None}
@@ -102,7 +104,7 @@ def train(
         devices=devices,
     )
     for row in [row for row in result.evaluations if row["step"] == result.step]:
-        print(f"{row['arch']}: AP {row['AP']:.3f} on {val!r}")
+        print(f"{row['arch']}: AP {shown(row['AP'], 3)} on {val!r}")
     print(f"checkpoint: {result.checkpoint}")
 
 
@@ -121,10 +123,12 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Also write the numbers to this JSON file.")] = None,
 ) -> None:
     """COCO average precision of one sub-network, or of an ONNX file, on a dataset."""
+    from rfdetr.data.checks import announce
     from rfdetr.data.registry import load_dataset
     from rfdetr.files import write_json
 
     dataset = load_dataset(data, split)
+    announce(dataset)
     if weights.endswith(".onnx"):
         from rfdetr.benchmark.accuracy import evaluate_artifact
         from rfdetr.export.artifact import load_artifact
@@ -140,8 +144,8 @@ def evaluate(
     row = result.row()
     print(f"{name} on {dataset!r}")
     for metric, value in row.items():
-        print(f"  {metric:12s} {value:.4f}")
+        print(f"  {metric:12s} {shown(value)}")
     for label, value in result.boxes.per_class.items():
-        print(f"  AP of {label}: {value:.4f}")
+        print(f"  AP of {label}: {shown(value)}")
     if out is not None:
         write_json(out, {"arch": name, "dataset": repr(dataset), **row, "per_class": result.boxes.per_class})

@@ -43,6 +43,8 @@ class CocoDataset(DetectionDataset):
     evaluation. Raises UserError as the module's text says, always naming the file.
     """
 
+    report: DataReport
+
     def __init__(
         self,
         annotations: str | os.PathLike[str],

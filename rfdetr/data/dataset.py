@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rfdetr.data.categories import CategoryMap
+from rfdetr.data.report import DataReport
 from rfdetr.errors import UserError
 
 
@@ -45,12 +46,17 @@ class DetectionDataset(ABC):
 
     name, split: as registered. category_ids: the class-id convention. flip: probability of a horizontal flip
     that keeps the classes' meaning (0 where a mirrored object is no object of its class, as for digits).
+    report: what is wrong with the data; None for data that are made here. untrainable: why there is nothing
+    to learn from, in a sentence. maskless: why there are no masks. Both are "" where that is not so.
     """
 
     name: str
     split: str
     category_ids: CategoryMap
     flip: float = 0.5
+    report: DataReport | None = None
+    untrainable: str = ""
+    maskless: str = ""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -115,6 +121,7 @@ class Subset(DetectionDataset):
             raise UserError(f"subset of {base!r}: an index is given twice; give every index once")
         self.name, self.split = base.name, base.split
         self.category_ids, self.flip = base.category_ids, base.flip
+        self.report, self.untrainable, self.maskless = base.report, base.untrainable, base.maskless
 
     def __len__(self) -> int:
         return len(self.indexes)

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rfdetr.errors import UserError
-from rfdetr.files import write_atomic
+from rfdetr.files import strict, write_atomic
 
 Row = dict[str, Any]
 
@@ -66,11 +65,6 @@ class TrainingLog:
             writer.writeheader()
         writer.writerows(rows)
         return text.getvalue()
-
-
-def strict(row: Mapping[str, Any]) -> Row:
-    """A row for JSON, which knows no NaN and no infinity: they become null."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def read_log(folder: str | Path) -> list[Row]:

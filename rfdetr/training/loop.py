@@ -23,7 +23,7 @@ from torch import Tensor
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.errors import UserError
-from rfdetr.files import write_atomic
+from rfdetr.files import strict, write_atomic
 from rfdetr.model.detector import RFDETR
 from rfdetr.provenance import provenance
 from rfdetr.training.batches import StepData, batches
@@ -34,7 +34,7 @@ from rfdetr.training.checkpoint import (
     save_checkpoint,
 )
 from rfdetr.training.config import RESUMABLE, TrainConfig
-from rfdetr.training.log import Progress, Row, TrainingLog, strict
+from rfdetr.training.log import Progress, Row, TrainingLog
 from rfdetr.training.optim import same_groups
 from rfdetr.training.signals import Interrupted, stop_signals
 from rfdetr.training.step import Stepper, StepResult
@@ -115,9 +115,13 @@ def check_inputs(
                 f" network has {model.config.num_classes}; build the network with"
                 f" num_classes={data.num_classes}"
             )
+    if dataset.untrainable:
+        raise UserError(dataset.untrainable)
     if model.config.segmentation and not dataset.has_masks:
         raise UserError(
-            f"{dataset!r} has no masks, the network has a mask head; build it with segmentation=False"
+            f"{dataset!r} has no masks, the network has a mask head"
+            f"{': ' + dataset.maskless if dataset.maskless else ''}; give every object a mask, or train"
+            " without --segmentation (segmentation=False)"
         )
     for arch in space.distinct():
         model.config.check(arch)

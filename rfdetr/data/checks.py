@@ -1,0 +1,80 @@
+"""What commands do with the data report: one line of it, and what stops them before the first step."""
+
+from collections import Counter
+
+from rfdetr.data.dataset import DetectionDataset
+from rfdetr.data.report import Problem
+from rfdetr.errors import UserError
+
+OTHER_CLASS = "class that the training data do not have"
+
+
+def summary_line(dataset: DetectionDataset) -> str:
+    """One line such as "8 problems in train, see `data check`: ...", or "" for a dataset without problems."""
+    report = dataset.report
+    if report is None or not report:
+        return ""
+    total = report.total
+    kinds = ", ".join(f"{kind}: {count}" for kind, count in Counter(report.counts).most_common(3))
+    more = ", ..." if len(report.counts) > 3 else ""
+    return f"{total} problem{'s' * (total != 1)} in {dataset.split}, see `data check`: {kinds}{more}"
+
+
+def before_training(train: DetectionDataset, val: DetectionDataset | None = None) -> None:
+    """Print one line for every split with problems.
+
+    Raises UserError where training could not learn or be judged: no object to learn from, objects of a class
+    in `val` that `train` does not have.
+    """
+    announce(train, *([] if val is None else [val]))
+    if train.untrainable:
+        raise UserError(train.untrainable)
+    for problem in compare_splits(train, val) if val is not None else []:
+        if problem.stops:
+            raise UserError(problem.text)
+
+
+def before_search(dataset: DetectionDataset) -> None:
+    """Print the line of a dataset with problems; UserError if it has no object, so that no AP is defined."""
+    announce(dataset)
+    if dataset.untrainable:
+        raise UserError(f"AP is undefined: no objects. {dataset.untrainable}")
+
+
+def announce(*datasets: DetectionDataset) -> None:
+    """Print one line for every dataset with problems."""
+    for line in filter(None, map(summary_line, datasets)):
+        print(line, flush=True)
+
+
+def compare_splits(train: DetectionDataset, other: DetectionDataset) -> list[Problem]:
+    """Problems of two splits of one dataset taken together: their classes, matched by NAME.
+
+    Another order or other ids of the same names are no problem (they are mapped), nor is a class that `other`
+    lacks, nor one that only `other` declares and that has no object there. Objects of a class that `train`
+    does not have stop.
+    """
+    if other.class_names == train.class_names:
+        return []
+    known = {" ".join(name.split()).casefold(): name for name in train.class_names}
+    ids = [a["category_id"] for a in other.coco["annotations"] if not a.get("iscrowd")]
+    used = Counter(other.category_ids.index_of(category) for category in ids)
+    problems = []
+    for index, count in sorted(used.items()):
+        name = other.class_names[index]
+        if name in train.class_names:
+            continue
+        alike = known.get(" ".join(name.split()).casefold())
+        meant = f" (is it {alike!r}, written otherwise?)" if alike else ""
+        text = (
+            f"{other.split} has {count} object{'s' * (count != 1)} of the class {name!r}, which {train.split}"
+            f" does not have{meant}; its classes are {short(train.class_names)}: give both splits the same"
+            " names, or remove these objects"
+        )
+        problems.append(Problem(OTHER_CLASS, text, stops=True))
+    return problems
+
+
+def short(names: tuple[str, ...], limit: int = 10) -> str:
+    """Names with commas, at most `limit` of them."""
+    return ", ".join(names[:limit]) + (f", ... ({len(names)})" if len(names) > limit else "")
