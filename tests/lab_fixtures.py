@@ -7,9 +7,11 @@ from pathlib import Path
 from conftest import TINY, scramble
 
 from rfdetr import RFDETR, Arch
+from rfdetr.data.scenes import scenes
 
 ARCH = Arch(48, 8, 1, 2, 8)
-SIZES = TINY | {"depth": 2, "feature_layers": (1, 2), "queries": 12}
+CLASSES = scenes("digits", "val", size=1).category_ids
+SIZES = TINY | {"num_classes": len(CLASSES), "depth": 2, "feature_layers": (1, 2), "queries": 12}
 
 
 def network(segmentation: bool = False) -> RFDETR:
@@ -18,7 +20,7 @@ def network(segmentation: bool = False) -> RFDETR:
 
 @functools.cache
 def _network(segmentation: bool) -> RFDETR:
-    return scramble(RFDETR(**SIZES, segmentation=segmentation, class_names=("a", "b", "c", "d"))).eval()
+    return scramble(RFDETR(**SIZES, segmentation=segmentation, categories=CLASSES)).eval()
 
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="rfdetr-exported-")

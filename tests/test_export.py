@@ -1,15 +1,17 @@
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from lab_fixtures import ARCH, SIZES, exported, network
+from lab_fixtures import ARCH, CLASSES, SIZES, exported, network
 
 from rfdetr import Arch, build
 from rfdetr.benchmark.accuracy import evaluate_artifact
 from rfdetr.benchmark.runtimes.base import Runtime, RuntimeInfo
+from rfdetr.data.categories import CategoryMap
 from rfdetr.data.scenes import scenes
 from rfdetr.errors import UserError
 from rfdetr.export import onnx as export
@@ -62,7 +64,7 @@ def test_runtime_recognises_gelu(tmp_path) -> None:
 def test_metadata_describes_the_file() -> None:
     artifact = load_artifact(exported().file)
     assert artifact.arch == ARCH and artifact.precision == "fp32"
-    assert artifact.class_names == ("a", "b", "c", "d")
+    assert artifact.categories == CLASSES and artifact.num_classes == len(CLASSES)
     assert artifact.metadata["source_sha256"] == export.source_hash(network())
     assert int(artifact.metadata["opset"]) == onnx.load(artifact.file).opset_import[0].version >= 17
     assert {"torch", "onnx", "onnxscript", "rfdetr"} <= set(json.loads(artifact.metadata["versions"]))
@@ -84,7 +86,7 @@ def test_one_trace_serves_depths_two_serve_query_counts_and_bytes_are_those_of_a
     assert list(many) == sorted(archs)
     assert len({a.sha256 for a in many.values()}) == 9
     assert many[ARCH].file.read_bytes() == single.file.read_bytes()
-    assert many[ARCH].outputs[0].shape == (1, 8, 4)
+    assert many[ARCH].outputs[0].shape == (1, 8, len(CLASSES))
     # Files of the same weights are used again; of other weights they are not.
     assert export.export_many(network(), archs, tmp_path) == many and len(traces) == 2
     other = copy.deepcopy(network())
@@ -131,9 +133,8 @@ def test_accuracy_of_the_file_is_that_of_the_network() -> None:
 
     data = scenes("digits", "val", size=6)
     model, artifact = network(True), exported(True)
-    names = {"categories": data.category_ids}
-    eager = evaluate(model, data, ARCH, **names).row()
-    deployed = evaluate_artifact(artifact, data, **names).row()
+    eager = evaluate(model, data, ARCH).row()
+    deployed = evaluate_artifact(artifact, data).row()
     assert eager.keys() == deployed.keys()
     for metric, value in eager.items():
         assert deployed[metric] == pytest.approx(value, abs=1e-3, nan_ok=True), metric
@@ -159,16 +160,17 @@ def test_published_sizes_are_recognised() -> None:
     assert export.find_preset(network().config) == ""
 
 
-def test_published_networks_use_category_ids_as_class_indexes() -> None:
-    from dataclasses import replace
-
-    from rfdetr.benchmark.accuracy import category_map
-    from rfdetr.data.categories import CategoryMap
-
-    artifact = exported()
-    assert category_map(artifact) is None
-    assert category_map(replace(artifact, metadata={"num_classes": "91"})) == CategoryMap.official()
-    assert category_map(replace(artifact, metadata={"num_classes": "91", "class_names": '["a"]'})) is None
+def test_files_of_other_makers_and_of_earlier_versions_say_their_classes() -> None:
+    official = CategoryMap.official()
+    names = json.dumps([official.name_of(index) for index in range(91)])
+    artifact = replace(exported(), metadata={"class_names": names})
+    assert artifact.categories == official
+    assert replace(artifact, metadata={"class_names": '["a", "b"]'}).categories.ids == (1, 2)
+    nameless = replace(artifact, metadata={})
+    assert nameless.categories is None
+    assert nameless.with_categories(CLASSES).categories == CLASSES
+    with pytest.raises(UserError, match=f"has {len(CLASSES)} classes, .* those of 91"):
+        nameless.with_categories(official)
 
 
 class Broken(Runtime):
@@ -190,14 +192,14 @@ class Broken(Runtime):
     def infer(self) -> None: ...
 
     def fetch(self):
-        logits, boxes = np.full((1, 8, 4), 5.0), np.full((1, 8, 4), 0.5)
+        logits, boxes = np.full((1, 8, len(CLASSES)), 5.0), np.full((1, 8, 4), 0.5)
         logits[:, ::2], boxes[:, 1::2] = np.nan, np.inf
         return {"logits": logits, "boxes": boxes}
 
 
 def test_outputs_that_are_not_finite_find_nothing() -> None:
     data = scenes("digits", "val", size=2)
-    result = evaluate_artifact(Broken(), data, categories=data.category_ids)
+    result = evaluate_artifact(Broken(), data)
     assert result.ap == 0 and all((found["scores"] == 0).all() for found in result.detections)
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 import rfdetr
 from rfdetr import RFDETR, Arch, ArchError, UserError
 from rfdetr.arch import effective
+from rfdetr.data.categories import CategoryMap
 from rfdetr.model.outputs import Output, Prediction
 from rfdetr.model.postprocess import cxcywh_to_xyxy, postprocess, xyxy_to_cxcywh
 from rfdetr.model.queries import grid_proposals
@@ -181,7 +182,9 @@ def test_initial_class_probability_is_the_focal_prior():
 
 
 def test_config_round_trips_through_plain_values():
-    config = rfdetr.ModelConfig(num_classes=2, class_names=("a", "b"), default_arch=Arch(queries=100))
+    config = rfdetr.ModelConfig(
+        num_classes=3, categories=CategoryMap((0, 7), ("a", "b"), (1, 2)), default_arch=Arch(queries=100)
+    )
     import json
 
     assert rfdetr.ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config

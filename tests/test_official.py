@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 import rfdetr
 from rfdetr import PRESETS, Arch, UserError
+from rfdetr.data.categories import CategoryMap
 from rfdetr.model import downloads
 from rfdetr.model.checkpoint_files import read_tensors
 from rfdetr.model.config import preset_config
@@ -42,7 +43,7 @@ def test_every_published_configuration_loads(name):
     assert all(e.reason for e in report.dropped)
     assert {e.target for e in report.loaded} == set(model.state_dict())
     assert model.config.default_arch == PRESETS[name].arch
-    assert model.config.class_names[1] == "person" and not model.training
+    assert model.config.categories == CategoryMap.official() and not model.training
 
 
 def test_what_the_file_says_wins_over_the_configuration():
@@ -51,7 +52,7 @@ def test_what_the_file_says_wins_over_the_configuration():
     )
     model = rfdetr.load_official("seg-large", {"model": zeros(released), "epoch": 3})
     assert model.config.queries == 200 and model.config.default_arch.queries == 200
-    assert model.config.num_classes == 3 and model.config.class_names is None
+    assert model.config.num_classes == 3 and model.config.categories is None
     assert any("queries is 200" in note for note in model.load_report.notes)
     assert "num_classes is 3" in str(model.load_report)
     assert (
@@ -154,7 +155,7 @@ def test_half_precision_gives_float32_and_whole_numbers_are_refused(nano_state):
 def test_another_number_of_classes_starts_at_the_prior(nano_state, classes):
     names = [f"thing {i}" for i in range(classes)]
     model = rfdetr.load_official("nano", nano_state, num_classes=classes, class_names=names)
-    assert model.config.num_classes == classes and model.config.class_names == tuple(names)
+    assert model.config.num_classes == classes and model.config.categories.names == tuple(names)
     assert model.class_head.weight.shape == (classes, 256) and not model.training
     for layer in (model.class_head, model.selection.classes):
         torch.testing.assert_close(layer.bias.sigmoid(), torch.full_like(layer.bias, 0.01))

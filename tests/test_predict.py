@@ -44,7 +44,7 @@ def test_mixed_sizes_equal_one_by_one(segmenter):
         assert detections.masks.shape == (len(detections), height, width)
         assert (detections.masks == expected["masks"][keep].numpy()).mean() > 0.999
         assert detections.size == (height, width)
-        assert set(detections.names) <= set(segmenter.config.class_names)
+        assert set(detections.names) <= set(segmenter.config.categories.names)
 
 
 def test_every_kind_of_picture_gives_the_same_detections(segmenter, tmp_path):
@@ -150,6 +150,7 @@ def test_another_architecture_and_the_cut_out_network_agree(segmenter):
 
 
 def square(label=1, names=None, masks=True):
+    names = CategoryMap.from_names(names) if isinstance(names, tuple) else names
     mask = np.zeros((1, 20, 30), bool)
     mask[0, 5:15, 10:20] = True
     image = np.zeros((20, 30, 3), np.uint8)
@@ -161,16 +162,16 @@ def test_coco_results_use_original_category_ids():
     from pycocotools import mask as coco_mask
 
     official = CategoryMap.official()
-    coco_names = tuple(official.name_of(i) for i in range(91))
-    (entry,) = json.loads(json.dumps(square(18, coco_names).to_coco(7)))
+    (entry,) = json.loads(json.dumps(square(18, official).to_coco(7)))
     assert entry["category_id"] == 18 and entry["bbox"] == [10, 5, 10, 10] and entry["image_id"] == 7
     np.testing.assert_array_equal(coco_mask.decode(entry["segmentation"]), square().masks[0])
-    assert square(0, coco_names).to_coco(7) == []
-    contiguous = CategoryMap.coco80().names
-    assert contiguous[79] == coco_names[90] == "toothbrush"
-    assert square(79, contiguous).to_coco(7)[0]["category_id"] == 90
+    assert square(0, official).to_coco(7) == []
+    assert square(79, CategoryMap.coco80()).to_coco(7)[0]["category_id"] == 90
+    assert square(79, CategoryMap.coco80()).names == square(90, official).names == ["toothbrush"]
     assert square(1, ("a", "b"), masks=False).to_coco(7)[0]["category_id"] == 2
-    assert square(1).to_coco(7, CategoryMap((5, 9), ("a", "b")))[0]["category_id"] == 9
+    assert square(1, CategoryMap((0, 9), ("a", "b"))).to_coco(7)[0]["category_id"] == 9
+    assert square(0, CategoryMap((0, 9), ("a", "b"))).to_coco(7)[0]["category_id"] == 0
+    assert square(1).to_coco(7)[0]["category_id"] == 2 and square(1).names == ["class 1"]
 
 
 def test_plot_draws_box_label_and_mask(tmp_path):

@@ -9,7 +9,7 @@ from rfdetr.model.weights import with_classes
 def test_new_classes_start_at_the_prior_and_the_rest_is_copied(tiny):
     before = {k: v.clone() for k, v in tiny.state_dict().items()}
     new, report = with_classes(tiny, 7, [f"class {i}" for i in range(7)])
-    assert new.config.num_classes == 7 and new.config.class_names[6] == "class 6"
+    assert new.config.num_classes == 7 and new.config.categories.names[6] == "class 6"
     assert all(torch.equal(value, tiny.state_dict()[key]) for key, value in before.items())
     fresh = {e.target for e in report.initialised}
     assert fresh == {k for k in before if k.startswith(("class_head.", "selection.classes."))}
@@ -28,7 +28,7 @@ def test_new_classes_start_at_the_prior_and_the_rest_is_copied(tiny):
 
 
 def test_names_must_fit(tiny):
-    with pytest.raises(UserError, match="2 class names were given for 3 classes"):
+    with pytest.raises(UserError, match="those of 2 classes, the network has 3"):
         with_classes(tiny, 3, ["a", "b"])
     with pytest.raises(UserError, match="at least one class"):
         with_classes(tiny, 0)

@@ -15,7 +15,6 @@ from rfdetr.model.outputs import Output, Prediction
 from rfdetr.provenance import environment, utc_now
 
 if TYPE_CHECKING:
-    from rfdetr.data.categories import CategoryMap
     from rfdetr.data.dataset import DetectionDataset
     from rfdetr.evaluation.coco import CocoResult
 
@@ -29,7 +28,8 @@ class ArtifactModel:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.arch = runtime.artifact.arch
-        self.class_names = runtime.artifact.class_names
+        self.categories = runtime.artifact.categories
+        self.num_classes = runtime.artifact.num_classes
         self.resolution = int(runtime.artifact.inputs[0].sized()[-1])
 
     def __call__(self, images: Tensor) -> Output:
@@ -67,7 +67,7 @@ def evaluate_artifact(
 ) -> "CocoResult":
     """COCO average precision of an exported artifact, run as it is deployed.
 
-    options: of `rfdetr.evaluation.coco.evaluate` (progress, max_dets, categories, masks, ...).
+    options: of `rfdetr.evaluation.coco.evaluate` (progress, max_dets, masks, ...).
     """
     from rfdetr.evaluation.coco import evaluate
 
@@ -79,19 +79,7 @@ def evaluate_artifact(
             f"{loaded.artifact.name} has no output {', '.join(sorted(missing))}; only graphs with the outputs"
             " of rfdetr.export.onnx can be evaluated"
         )
-    options.setdefault("categories", category_map(loaded.artifact))
     return evaluate(network, dataset, resolution=network.resolution, **options)
-
-
-def category_map(artifact: Artifact) -> "CategoryMap | None":
-    """The map from class indexes to categories that a published network needs, None for all others.
-
-    Published networks use COCO's category ids as class indexes.
-    """
-    from rfdetr.data.categories import CategoryMap
-
-    official = artifact.metadata.get("num_classes") == "91" and artifact.class_names is None
-    return CategoryMap.official() if official else None
 
 
 def accuracy_record(runtime: Runtime, dataset: "DetectionDataset", **options: Any) -> AccuracyRecord:

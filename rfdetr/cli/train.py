@@ -58,20 +58,20 @@ def train(
     dataset, val = load_dataset(data, "train"), load_dataset(data, "val")
     before_training(dataset, val)
     torch.manual_seed(seed)
-    sizes: dict[str, Any] = {"class_names": dataset.class_names, "segmentation": segmentation}
+    sizes: dict[str, Any] = {"categories": dataset.category_ids, "segmentation": segmentation}
     sizes |= {k: v for k, v in (("decoder_layers", decoder_layers), ("queries", queries)) if v is not None}
     if weights is not None:
         from rfdetr.model.weights import with_classes
 
         start = open_network(weights)
-        model = start if start.config.class_names == dataset.class_names else None
+        model = start if start.config.categories == dataset.category_ids else None
         if model is None:
-            model, report = with_classes(start, dataset.num_classes, dataset.class_names)
+            model, report = with_classes(start, categories=dataset.category_ids)
             print(report)
     elif preset is not None:
-        model = build(preset, dataset.num_classes, **sizes)
+        model = build(preset, **sizes)
     else:
-        model = RFDETR(dataset.num_classes, **{**recipe.model, **sizes})
+        model = RFDETR(**{**recipe.model, **sizes})
     config = model.config
     base = SearchSpace(
         recipe.training.resolutions,

@@ -3,10 +3,14 @@
 A network speaks in class indexes 0..K-1, an annotation file in category ids that may start anywhere and have
 gaps (COCO: 80 categories with ids 1..90), a reader in names. `CategoryMap` is the bijection between the
 three; every other file asks it and none adds or subtracts one.
+
+A network carries the map of the data that it was trained on, and so do its checkpoints and exported files.
+Where it meets other data the two maps are matched by name (`CategoryMap.onto`).
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -33,9 +37,11 @@ class CategoryMap:
     names: tuple[str, ...]
     indexes: tuple[int, ...] = ()
     num_classes: int = 0
-    _by_id: dict[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        # Lists come from JSON.
+        for name, kind in (("ids", int), ("names", str), ("indexes", int)):
+            object.__setattr__(self, name, tuple(kind(value) for value in getattr(self, name)))
         if not self.indexes:
             object.__setattr__(self, "indexes", tuple(range(len(self.ids))))
         if not self.num_classes:
@@ -46,9 +52,9 @@ class CategoryMap:
                 f"{len(self.names)} names, {len(self.indexes)} indexes"
             )
         for label, values in (("category id", self.ids), ("class index", self.indexes)):
-            repeated = sorted({value for value in values if values.count(value) > 1})
+            repeated = [value for value, count in Counter(values).items() if count > 1]
             if repeated:
-                raise UserError(f"{label} {repeated[0]} is used twice: give every category its own id")
+                raise UserError(f"{label} {min(repeated)} is used twice: give every category its own id")
         if self.indexes and (min(self.indexes) < 0 or max(self.indexes) >= self.num_classes):
             raise UserError(
                 f"class indexes must be in 0..{self.num_classes - 1}, got"
@@ -56,13 +62,25 @@ class CategoryMap:
             )
         if UNUSED in self.ids:
             raise UserError(f"category id {UNUSED} is reserved: use an id >= 0")
-        object.__setattr__(self, "_by_id", dict(zip(self.ids, self.indexes, strict=True)))
 
     @classmethod
     def from_names(cls, names: Iterable[str], first_id: int = 1) -> "CategoryMap":
         """Categories in the given order with consecutive ids starting at `first_id`."""
         names = tuple(names)
         return cls(tuple(range(first_id, first_id + len(names))), names)
+
+    @classmethod
+    def from_class_names(cls, names: Sequence[str | None]) -> "CategoryMap":
+        """The map of a network that is described by one name per class index alone, as older files are.
+
+        None, or "unused-<index>" at that index, is an index without a category. The names of COCO give COCO's
+        ids (`official`, `coco80`); any other names get the ids 1..N.
+        """
+        used = {i: name for i, name in enumerate(names) if name is not None and name != f"unused-{i}"}
+        for known in (cls.official(), cls.coco80()):
+            if known.num_classes == len(names) and used == dict(zip(known.indexes, known.names, strict=True)):
+                return known
+        return cls(tuple(range(1, len(used) + 1)), tuple(used.values()), tuple(used), len(names))
 
     @classmethod
     def from_coco(cls, categories: Sequence[dict[str, Any]]) -> "CategoryMap":
@@ -94,6 +112,10 @@ class CategoryMap:
         """Number of categories (not K)."""
         return len(self.ids)
 
+    def __str__(self) -> str:
+        """The first names and how many there are, for messages."""
+        return shortened(self.names)
+
     def index_of(self, category_id: int) -> int:
         """Class index of a category id. Raises KeyError for an unknown id."""
         return self._by_id[category_id]
@@ -113,6 +135,10 @@ class CategoryMap:
         """Name of a class index; "unused-<index>" for an index without a category."""
         name = self.class_names[index]
         return name if name is not None else f"unused-{index}"
+
+    @cached_property
+    def _by_id(self) -> dict[int, int]:
+        return dict(zip(self.ids, self.indexes, strict=True))
 
     @cached_property
     def class_names(self) -> tuple[str | None, ...]:
@@ -142,11 +168,55 @@ class CategoryMap:
             )
         return self._id_table[indexes]
 
+    def onto(self, data: "CategoryMap", needed: Iterable[int] | None = None) -> np.ndarray:
+        """Class index in `data` of each class index of this network, [K] int64; `UNUSED` where there is none.
+
+        The two are matched by name: another order, other ids, and names that the data lacks are fine. A name
+        that occurs several times on both sides is matched in the order of the indexes.
+        needed: ids of the categories of `data` that the network must know; default: all of them. Raises
+        UserError, with both lists, for such a category that it does not know.
+        """
+        places: dict[str, list[int]] = defaultdict(list)
+        for index, name in sorted(zip(data.indexes, data.names, strict=True)):
+            places[name].append(index)
+        table = np.full(self.num_classes, UNUSED, dtype=np.int64)
+        for index, name in sorted(zip(self.indexes, self.names, strict=True)):
+            if places[name]:
+                table[index] = places[name].pop(0)
+        known = set(table.tolist())
+        wanted = set(data.ids if needed is None else needed)
+        lacking = [
+            name
+            for i, index, name in zip(data.ids, data.indexes, data.names, strict=True)
+            if i in wanted and index not in known
+        ]
+        if lacking:
+            raise UserError(
+                f"the network does not know the data's class{'es' if len(lacking) > 1 else ''}"
+                f" {shortened(lacking)}: it knows {self}, the data has {data}. Use data of its own classes,"
+                " rename the data's categories, or train it on these data (train --weights)"
+            )
+        return table
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and checkpoints; `CategoryMap(**values)` reads them back."""
+        return {
+            "ids": list(self.ids),
+            "names": list(self.names),
+            "indexes": list(self.indexes),
+            "num_classes": self.num_classes,
+        }
+
     def to_coco(self) -> list[dict[str, Any]]:
         """The `categories` list of a COCO file."""
         return [
             {"id": i, "name": n, "supercategory": "none"} for i, n in zip(self.ids, self.names, strict=True)
         ]
+
+
+def shortened(names: Sequence[str], most: int = 5) -> str:
+    """A list of names for a message: the first few and how many there are."""
+    return ", ".join(names[:most]) + (f", ... ({len(names)})" if len(names) > most else "")
 
 
 _COCO_NAMES = (

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from rfdetr.data.categories import CategoryMap
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.errors import UserError
 from rfdetr.evaluation.engines import Detection, run_evaluator
@@ -81,9 +80,8 @@ class Matches:
         iou_type: str = "bbox",
         *,
         max_dets: int = 100,
-        categories: CategoryMap | None = None,
     ) -> None:
-        evaluator = run_evaluator(dataset, detections, iou_type, max_dets, categories, area_ranges=1)
+        evaluator = run_evaluator(dataset, detections, iou_type, max_dets, area_ranges=1)
         if evaluator is None:
             raise UserError(f"{dataset!r} has no objects: AP and its interval are not defined")
         thresholds = len(evaluator.params.iouThrs)
@@ -168,10 +166,9 @@ def bootstrap_ap(
     level: float = 0.95,
     seed: int = 0,
     max_dets: int = 100,
-    categories: CategoryMap | None = None,
 ) -> Interval:
     """AP and its bootstrap interval over images. detections: as `evaluate_detections` takes them."""
-    matches = Matches(dataset, detections, iou_type, max_dets=max_dets, categories=categories)
+    matches = Matches(dataset, detections, iou_type, max_dets=max_dets)
     samples = matches.ap(_weights(len(matches.image_ids), resamples, seed))
     low, high = _interval(samples, level)
     return Interval(_whole(matches), low, high, level, samples)

@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from rfdetr.arch import Arch
-from rfdetr.data.categories import CategoryMap
+from rfdetr.data.categories import UNUSED, CategoryMap
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.data.transforms import collate
 from rfdetr.errors import UserError
+from rfdetr.evaluation.classes import to_data_labels
 from rfdetr.evaluation.engines import Detection, encode_masks, run_evaluator
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR", "ARs", "ARm", "ARl")
@@ -78,7 +79,6 @@ def evaluate(
     dtype: torch.dtype | None = None,
     max_dets: int = 100,
     masks: bool | None = None,
-    categories: CategoryMap | None = None,
     engine: str = "pycocotools",
     progress: bool | Callable[[int, int], None] = False,
 ) -> CocoResult:
@@ -88,15 +88,14 @@ def evaluate(
     R] to an `Output`: a sub-network, a wrapped ONNX session. R is `resolution`, else arch.resolution, else
     model.arch's or model.default_arch's. A module is put into evaluation mode and given back as it was;
     `device` defaults to its parameters' device, `dtype` (for example torch.bfloat16) converts the images
-    only. categories: the map that the model was trained with, where its class indexes are not the dataset's
-    (`CategoryMap.official()` for the published checkpoints). masks: also evaluate masks; default where both
-    sides have them. progress: True for a bar, or a callable (done, total). Raises UserError when the model's
-    class names are not the dataset's and no map is given.
+    only. masks: also evaluate masks; default where both sides have them. progress: True for a bar, or a
+    callable (done, total). The model's classes and the dataset's are matched by name
+    (`rfdetr.evaluation.classes`); UserError when it lacks one of the dataset's.
     """
     from rfdetr.model.postprocess import postprocess
 
     resolution = resolution or _resolution(model, arch)
-    categories = categories or check_classes(model, dataset)
+    labels = to_data_labels(model, dataset)
     device = device or _device(model)
     want_masks = dataset.has_masks if masks is None else masks
     was_training = isinstance(model, nn.Module) and model.training
@@ -113,7 +112,7 @@ def evaluate(
                 for target, found in zip(
                     targets, postprocess(output, [t.size for t in targets]), strict=True
                 ):
-                    detections.append(_pack(found, target.image_id, want_masks))
+                    detections.append(_pack(found, target.image_id, want_masks, labels))
     finally:
         if was_training and isinstance(model, nn.Module):
             model.train()
@@ -124,10 +123,7 @@ def evaluate(
         )
     kinds = ("bbox", "segm") if found_masks else ("bbox",)
     numbers = [
-        evaluate_detections(
-            dataset, detections, kind, max_dets=max_dets, categories=categories, engine=engine
-        )
-        for kind in kinds
+        evaluate_detections(dataset, detections, kind, max_dets=max_dets, engine=engine) for kind in kinds
     ]
     return CocoResult(numbers[0], numbers[1] if found_masks else None, detections)
 
@@ -138,16 +134,15 @@ def evaluate_detections(
     iou_type: str = "bbox",
     *,
     max_dets: int = 100,
-    categories: CategoryMap | None = None,
     engine: str = "pycocotools",
 ) -> CocoNumbers:
     """The twelve numbers of given detections (see `Detection`) of a dataset's images.
 
     iou_type: "bbox" or "segm". Images without an entry count as images without detections; an entry of an
-    image that the dataset does not have is a UserError. Detections of class indexes that stand for nothing
-    are left out.
+    image that the dataset does not have is a UserError. Labels are class indexes of the dataset; detections
+    of an index that stands for nothing are left out.
     """
-    evaluator = run_evaluator(dataset, detections, iou_type, max_dets, categories, engine)
+    evaluator = run_evaluator(dataset, detections, iou_type, max_dets, engine)
     names = dataset.category_ids
     count = len(dataset.coco["images"])
     if evaluator is None:
@@ -193,11 +188,17 @@ def _mean(values: np.ndarray) -> float:
     return float(defined.mean()) if defined.size else math.nan
 
 
-def _pack(found: dict[str, Any], image_id: int, masks: bool) -> Detection:
+def _pack(found: dict[str, Any], image_id: int, masks: bool, labels: np.ndarray | None) -> Detection:
+    """Detections of one image with the dataset's class indexes; those of other classes are left out."""
     packed = {key: found[key].cpu().numpy() for key in ("scores", "labels", "boxes")}
+    keep = slice(None)
+    if labels is not None:
+        packed["labels"] = labels[packed["labels"]]
+        keep = packed["labels"] != UNUSED
+        packed = {key: value[keep] for key, value in packed.items()}
     packed["image_id"] = image_id
     if masks and found.get("masks") is not None:
-        packed["rles"] = encode_masks(found["masks"].cpu().numpy())
+        packed["rles"] = encode_masks(found["masks"].cpu().numpy()[keep])
     return packed
 
 
@@ -206,23 +207,6 @@ def _resolution(model: Any, arch: Arch | None) -> int:
         if isinstance(candidate, Arch):
             return candidate.resolution
     raise UserError("evaluate needs a resolution: give arch=..., or resolution=... for a plain callable")
-
-
-def check_classes(model: Any, dataset: DetectionDataset) -> CategoryMap:
-    """The dataset's category map; UserError where the model was trained on classes of other names."""
-    config = getattr(model, "config", None)
-    names = getattr(model, "class_names", None) or getattr(config, "class_names", None)
-    if names is not None and tuple(names) != dataset.class_names:
-        raise UserError(
-            f"the model was trained on the classes {_short(names)}, {dataset!r} has"
-            f" {_short(dataset.class_names)}: evaluate on the same classes, or give categories=<the model's"
-            " CategoryMap>"
-        )
-    return dataset.category_ids
-
-
-def _short(names: Sequence[str]) -> str:
-    return ", ".join(map(str, names[:5])) + (f", ... ({len(names)})" if len(names) > 5 else "")
 
 
 def _device(model: Any) -> torch.device:

@@ -14,8 +14,9 @@ from rfdetr.errors import UserError
 
 ENGINES = ("pycocotools", "faster")
 Detection = dict[str, Any]
-"""Detections of one image: image_id, scores [N], labels [N] class indexes, boxes [N, 4] xyxy in pixels of the
-original image, and for masks either `masks` bool [N, h, w] or `rles` (a list of N COCO run-length codes)."""
+"""Detections of one image: image_id, scores [N], labels [N] class indexes of the dataset, boxes [N, 4] xyxy
+in pixels of the original image, and for masks either `masks` bool [N, h, w] or `rles` (a list of N COCO
+run-length codes)."""
 
 
 def run_evaluator(
@@ -23,7 +24,6 @@ def run_evaluator(
     detections: Sequence[Detection],
     iou_type: str,
     max_dets: int,
-    categories: CategoryMap | None = None,
     engine: str = "pycocotools",
     area_ranges: int = 4,
 ) -> Any:
@@ -44,7 +44,7 @@ def run_evaluator(
     truth = dataset.coco
     if not any(not annotation.get("iscrowd") for annotation in truth["annotations"]):
         return None
-    results = to_coco_results(detections, categories or dataset.category_ids, iou_type)
+    results = to_coco_results(detections, dataset.category_ids, iou_type)
     known = {image["id"] for image in truth["images"]}
     strange = next((r["image_id"] for r in results if r["image_id"] not in known), None)
     if strange is not None:

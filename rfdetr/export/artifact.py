@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rfdetr.arch import Arch
+from rfdetr.data.categories import CategoryMap
 from rfdetr.errors import UserError
 from rfdetr.files import sha256_file
 
@@ -30,8 +31,8 @@ class Artifact:
     None).
 
     `sha256` names the file's content; latency and accuracy may be joined only if it is the same
-    (`rfdetr.benchmark.records.join`). `metadata` holds texts: arch, class_names (JSON), preset,
-    source_sha256, opset, precision, versions (JSON) and more; a file of another maker may have none of them.
+    (`rfdetr.benchmark.records.join`). `metadata` holds texts: arch, categories (JSON), preset, source_sha256,
+    opset, precision, versions (JSON) and more; a file of another maker may have none of them.
     """
 
     path: Path | None
@@ -59,9 +60,32 @@ class Artifact:
         return self.metadata.get("precision", "unknown")
 
     @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """Names of the classes, if the file holds them."""
-        return tuple(json.loads(self.metadata["class_names"])) if self.metadata.get("class_names") else None
+    def categories(self) -> CategoryMap | None:
+        """Names and ids of the classes, if the file says them."""
+        if text := self.metadata.get("categories"):
+            return CategoryMap(**json.loads(text))
+        # Files of earlier versions have one name per class index.
+        names = self.metadata.get("class_names")
+        return CategoryMap.from_class_names(json.loads(names)) if names else None
+
+    def with_categories(self, categories: CategoryMap) -> "Artifact":
+        """The same file read with another map: for a file that does not say its classes, or says them wrong.
+
+        Raises UserError when the graph has another number of classes.
+        """
+        if self.num_classes not in (None, categories.num_classes):
+            raise UserError(
+                f"{self.name} has {self.num_classes} classes, the categories given are those of"
+                f" {categories.num_classes} ({categories})"
+            )
+        return replace(self, metadata={**self.metadata, "categories": json.dumps(categories.to_dict())})
+
+    @property
+    def num_classes(self) -> int | None:
+        """K, the last dimension of the output `logits`; None where the graph has no such output."""
+        logits = next((o for o in self.outputs if o.name == "logits"), None)
+        size = logits.shape[-1] if logits is not None and logits.shape else None
+        return size if isinstance(size, int) else None
 
     @property
     def name(self) -> str:

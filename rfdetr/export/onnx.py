@@ -176,7 +176,7 @@ def _cache_path(folder: Path, config: ModelConfig, arch: Arch, source: str, opse
 
 def find_preset(config: ModelConfig) -> str:
     """Name of the published configuration with these sizes, or "" if there is none."""
-    plain = config.replace(class_names=None, groups=1)
+    plain = config.replace(categories=None, groups=1)
     for name in PRESETS:
         if preset_config(name, config.num_classes, groups=1, layer_scale=config.layer_scale) == plain:
             return name
@@ -199,7 +199,7 @@ def _write(
     metadata = {
         "arch": subnet.arch.id,
         "batch": batch,
-        "class_names": json.dumps(config.class_names) if config.class_names else "",
+        "categories": json.dumps(config.categories.to_dict()) if config.categories else "",
         "num_classes": str(config.num_classes),
         "opset": str(opset),
         "precision": "fp32",

@@ -32,9 +32,9 @@ preference.
 _UNSAFE = re.compile(r"GLOBAL|unrecognized|not an allowed|blocked|disallowed|[Uu]nsupported (class|operand)")
 
 
-def read_tensors(source: Any) -> tuple[dict[str, Tensor], str, list[str]]:
-    """The weights of a checkpoint: name -> tensor on the CPU, a description of the source, entries that are
-    no weights.
+def read_tensors(source: Any) -> tuple[dict[str, Tensor], str, dict[str, Any]]:
+    """The weights of a checkpoint: name -> tensor on the CPU, a description of the source, and the entries
+    that are no weights.
 
     source: path of a `.pth`/`.pt` file (a state dict, or a dict whose "model" or "state_dict" entry is one),
     of a `.safetensors` file, of a folder that `save_pretrained` wrote or of its index of shards; or such a
@@ -79,9 +79,9 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _other_entries(content: Any) -> list[str]:
+def _other_entries(content: Any) -> dict[str, Any]:
     used = _weights_entry(content)
-    return [] if used is None else sorted(str(key) for key in content if key != used)
+    return {} if used is None else {str(key): content[key] for key in content if key != used}
 
 
 def _weights_entry(content: Any) -> str | None:

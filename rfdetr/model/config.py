@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from rfdetr.arch import PRESETS, Arch, ArchError
+from rfdetr.data.categories import CategoryMap
 from rfdetr.errors import UserError
 
 
@@ -25,7 +26,7 @@ class ModelConfig:
     groups            query groups in training (Group DETR); inference uses one
     self_heads, cross_heads, points, ffn_dim   of a decoder layer
     segmentation      whether there is a mask head
-    class_names       names of the K classes, or None
+    categories        names and ids of the K classes, those of the training data; None: not known
     default_arch      the architecture of calls that name none
     layer_scale       initial LayerScale; the paper starts from DINOv2's own values
     """
@@ -47,7 +48,7 @@ class ModelConfig:
     points: int = 2
     ffn_dim: int = 2048
     segmentation: bool = False
-    class_names: tuple[str, ...] | None = None
+    categories: CategoryMap | None = None
     default_arch: Arch | None = None
     layer_scale: float = 1.0
 
@@ -55,12 +56,11 @@ class ModelConfig:
         if isinstance(self.default_arch, dict):
             object.__setattr__(self, "default_arch", Arch(**self.default_arch))
         object.__setattr__(self, "feature_layers", tuple(sorted(self.feature_layers)))
-        if self.class_names is not None:
-            object.__setattr__(self, "class_names", tuple(self.class_names))
-            if len(self.class_names) != self.num_classes:
-                raise UserError(
-                    f"{len(self.class_names)} class names were given for {self.num_classes} classes"
-                )
+        if self.categories is not None and self.categories.num_classes != self.num_classes:
+            raise UserError(
+                f"the categories ({self.categories}) are those of {self.categories.num_classes} classes, the"
+                f" network has {self.num_classes}"
+            )
         for name in ("num_classes", "embed_dim", "depth", "base_patch", "position_grid", "queries", "groups"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -118,7 +118,19 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """Read `to_dict`. Unknown fields raise UserError."""
+        """Read `to_dict`. Unknown fields raise UserError.
+
+        `class_names`, one name per class, may stand for `categories`, as in files of earlier versions
+        (`CategoryMap.from_class_names`).
+        """
+        values = dict(values)
+        names = values.pop("class_names", None)
+        if names is not None and values.get("categories") is None:
+            values["categories"] = CategoryMap.from_class_names(names)
+        if isinstance(values.get("categories"), dict):
+            values["categories"] = CategoryMap(**values["categories"])
+        if values.get("categories") is not None:
+            values.setdefault("num_classes", values["categories"].num_classes)
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise UserError(
@@ -157,15 +169,18 @@ def preset_config(name: str, num_classes: int | None = None, **overrides: Any) -
     """Sizes of a published configuration: a fixed-size network whose kernel and grid are exactly those of its
     `Arch`.
 
-    name: a key of `PRESETS`. overrides: any field of `ModelConfig`. Raises UserError for an unknown name or
-    field.
+    name: a key of `PRESETS`. num_classes: default: as many as `categories` among the overrides has, else the
+    published number. overrides: any field of `ModelConfig`. Raises UserError for an unknown name or field.
     """
     if name not in PRESETS:
         raise UserError(f"there is no configuration {name!r}; choose one of {', '.join(PRESETS)}")
     preset = PRESETS[name]
     arch = overrides.get("default_arch", preset.arch)
+    if num_classes is not None:
+        overrides["num_classes"] = num_classes
+    elif not overrides.keys() & {"categories", "class_names"}:
+        overrides["num_classes"] = preset.num_classes
     values = {
-        "num_classes": preset.num_classes if num_classes is None else num_classes,
         **BACKBONES[preset.backbone],
         "feature_layers": preset.feature_layers,
         "base_patch": arch.patch_size,

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rfdetr.data.categories import UNUSED, CategoryMap
 from rfdetr.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from rfdetr.data.categories import CategoryMap
 
 
 @dataclass
@@ -30,8 +29,8 @@ class Detections:
     """(height, width) of the original picture in px."""
     masks: np.ndarray | None = None
     """[N, height, width] bool, or None without a mask head."""
-    class_names: tuple[str, ...] | None = None
-    """Names of all K classes, or None."""
+    categories: CategoryMap | None = None
+    """Names and ids of the network's K classes, or None where it does not say them."""
     source: str | None = None
     """Path of the picture, where it came from a file."""
     image: np.ndarray | None = field(default=None, repr=False)
@@ -48,7 +47,8 @@ class Detections:
     @property
     def names(self) -> list[str]:
         """Class name of every detection; "class 3" when the network has no names."""
-        return [self.class_names[i] if self.class_names else f"class {i}" for i in self.labels.tolist()]
+        names = self.categories.name_of if self.categories else "class {}".format
+        return [names(label) for label in self.labels.tolist()]
 
     def filter(self, keep: np.ndarray) -> "Detections":
         """The detections that a boolean mask or an index array [M] selects."""
@@ -59,7 +59,7 @@ class Detections:
             self.labels[keep],
             self.size,
             masks,
-            self.class_names,
+            self.categories,
             self.source,
             self.image,
         )
@@ -80,16 +80,13 @@ class Detections:
             data={"class_name": np.array(self.names, dtype=str)},
         )
 
-    def to_coco(self, image_id: int, categories: "CategoryMap | None" = None) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """As entries of a COCO results file: bbox is left, top, width, height in px; masks are RLE.
 
-        categories: class index to category id. Default: COCO's own ids when the network has COCO's names (the
-        91 of the published checkpoints or the 80 in use), else ids 1..K in the order of the class indexes.
-        Detections of an index that stands for no category are left out.
+        Category ids are those of the data that the network was trained on; 1..K for one that does not say
+        them. Detections of an index that stands for no category are left out.
         """
-        from rfdetr.data.categories import UNUSED
-
-        ids = (categories or self._categories()).ids_of(self.labels)
+        ids = self.categories.ids_of(self.labels) if self.categories else self.labels + 1
         results: list[dict[str, Any]] = []
         for i in np.flatnonzero(ids != UNUSED):
             left, top, right, bottom = map(float, self.boxes[i])
@@ -103,15 +100,6 @@ class Detections:
                 entry["segmentation"] = _rle(self.masks[i])
             results.append(entry)
         return results
-
-    def _categories(self) -> "CategoryMap":
-        from rfdetr.data.categories import CategoryMap
-
-        for coco in (CategoryMap.official(), CategoryMap.coco80()):
-            if self.class_names == tuple(coco.name_of(i) for i in range(coco.num_classes)):
-                return coco
-        count = int(self.labels.max(initial=-1)) + 1
-        return CategoryMap.from_names(self.class_names or [f"class {i}" for i in range(count)])
 
     def plot(self, target: Any = None) -> "Image.Image":
         """The picture with boxes, labels and masks drawn on it.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr.arch import Arch, ArchError
+from rfdetr.data.categories import CategoryMap
 from rfdetr.model.backbone import Backbone
 from rfdetr.model.config import ModelConfig, preset_config
 from rfdetr.model.decoder import MLP, Decoder, decode_boxes
@@ -30,7 +31,8 @@ PRIOR = 0.01  # initial probability of every class (focal prior)
 
 
 class RFDETR(nn.Module):
-    """The detector and segmenter, all sub-networks in one. Arguments: the fields of `ModelConfig`.
+    """The detector and segmenter, all sub-networks in one. Arguments: the fields of `ModelConfig`; K is 91
+    where neither num_classes nor categories say it.
 
     With `decoder_layers=0` there is no decoder and the encoder's proposals are the prediction.
     """
@@ -38,9 +40,11 @@ class RFDETR(nn.Module):
     load_report: "LoadReport | None" = None
     """What became of every tensor when weights were loaded from a file (`rfdetr.load_official`)."""
 
-    def __init__(self, num_classes: int = 91, **sizes: Any) -> None:
+    def __init__(self, num_classes: int | None = None, **sizes: Any) -> None:
         super().__init__()
-        config = ModelConfig.from_dict({"num_classes": num_classes, **sizes})
+        config = ModelConfig.from_dict(
+            sizes if num_classes is None else {"num_classes": num_classes, **sizes}
+        )
         self.config = config
         self.backbone = Backbone(
             config.embed_dim,
@@ -241,6 +245,11 @@ def _cut(tensor: Tensor, shape: Sequence[int]) -> Tensor:
 def build(name: str, num_classes: int | None = None, **overrides: Any) -> RFDETR:
     """A published configuration with random weights; `overrides` are fields of `ModelConfig`.
 
-    name: a key of `rfdetr.PRESETS`, e.g. "nano" or "seg-medium".
+    name: a key of `rfdetr.PRESETS`, e.g. "nano" or "seg-medium". Without num_classes, categories and
+    class_names the classes are those of the published network: COCO's.
     """
-    return RFDETR(**preset_config(name, num_classes, **overrides).to_dict())
+    config = preset_config(name, num_classes, **overrides)
+    if num_classes is None and config.categories is None and "num_classes" not in overrides:
+        coco = CategoryMap.official()
+        config = config.replace(categories=coco if config.num_classes == coco.num_classes else None)
+    return RFDETR(**config.to_dict())

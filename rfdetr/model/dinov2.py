@@ -89,8 +89,8 @@ def load_dinov2(
         )
     for key in sorted(set(state) & set(_UNUSED)):
         report.add("dropped", [key], reason=_UNUSED[key])
-    others = [key for key in model.state_dict() if not key.startswith("backbone.")]
-    report.add("initialised", others, reason="not part of DINOv2, left at its initial value")
+    rest = [key for key in model.state_dict() if not key.startswith("backbone.")]
+    report.add("initialised", rest, reason="not part of DINOv2, left at its initial value")
     model.backbone.load_state_dict(tensors)
     model.load_report = report
     return report

@@ -42,17 +42,21 @@ class LoadReport:
 
     def note_others(self, entries: Iterable[str]) -> None:
         """Say which entries beside the weights were not read."""
-        if names := ", ".join(entries):
+        if names := ", ".join(sorted(entries)):
             self.notes.append(f"entries beside the weights, not used: {names}")
 
     def new_layers(self, change: "LoadReport") -> None:
-        """Take over that tensors loaded from the file were then replaced by new ones
-        (`change.initialised`).
+        """Take over that tensors loaded from the file were then replaced by new ones (`change.initialised`)
+        or cut (`change.resized`).
         """
         replaced = {entry.target: entry for entry in change.initialised}
         why = {entry.key: entry.reason for entry in change.dropped}
+        cut = {entry.target: entry.reason for entry in change.resized}
         self.entries = [
-            Entry(e.key, "dropped", "", why[e.target]) if e.target in replaced else e for e in self.entries
+            Entry(e.key, "dropped", "", why[e.target])
+            if e.target in replaced
+            else (Entry(e.key, "resized", e.target, cut[e.target]) if e.target in cut else e)
+            for e in self.entries
         ] + list(replaced.values())
 
     def _of(self, action: str) -> list[Entry]:

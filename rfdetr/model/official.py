@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from rfdetr.arch import PRESETS
+from rfdetr.data.categories import CategoryMap
 from rfdetr.errors import UserError
 from rfdetr.model.checkpoint_files import read_tensors, unwrap
 from rfdetr.model.config import ModelConfig, preset_config
 from rfdetr.model.detector import RFDETR
 from rfdetr.model.downloads import fetch, verify
+from rfdetr.model.file_classes import categories_of, labels_beside, names_in
 from rfdetr.model.flex import resize_kernel, resize_positions
 from rfdetr.model.load_report import LoadReport
 from rfdetr.model.published_names import (
@@ -46,6 +48,7 @@ def load_official(
     checksum: str | None = None,
     num_classes: int | None = None,
     class_names: Sequence[str] | None = None,
+    categories: CategoryMap | None = None,
     base_patch: int | None = None,
     position_grid: int | None = None,
 ) -> RFDETR:
@@ -60,7 +63,9 @@ def load_official(
                    compared with the file's own checksums anyway; a `.safetensors` file has none
     num_classes    K for fine-tuning: where the file has another number, the class layers are new (see
                    `with_classes`)
-    class_names    names of the K classes; default: COCO's for K = 91
+    class_names, categories   what the K classes are: a name per class index, or a whole `CategoryMap`.
+                   Default: the names in the file (fine-tuned ones have them); COCO's where K = 91 and there
+                   are none
     base_patch, position_grid   store kernel and positions at another size than the file has, for training a
                                 supernet
                    (position_grid 120 serves resolution 960 with patch size 8)
@@ -83,13 +88,13 @@ def load_official(
     else:
         layout, origin = "published", {key: (key,) for key in state}
     report = LoadReport(origin_name, layout)
-    report.note_others(others)
-
     stored = _read_config(name, state, origin_name, report)
-    if num_classes in (None, stored.num_classes):
-        num_classes = None
-        if class_names is not None or stored.num_classes == 91:
-            stored = stored.replace(class_names=tuple(class_names or _coco_names()))
+    given = categories or (None if class_names is None else CategoryMap.from_class_names(class_names))
+    if num_classes is None and given is not None:
+        num_classes = given.num_classes
+    same_count = num_classes in (None, stored.num_classes)
+    found = _categories(path_or_state_dict, others, stored.num_classes, report)
+    stored = stored.replace(categories=given if given is not None and same_count else found)
     _check_keys(name, stored, state, origin, report)
     tensors = _convert(name, stored, state, origin, report)
     config = stored.replace(
@@ -104,11 +109,32 @@ def load_official(
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     model.eval()
-    if num_classes is not None:
-        model, change = with_classes(model, num_classes, class_names)
+    if not same_count:
+        model, change = with_classes(model, num_classes, categories=given)
         report.new_layers(change)
     model.load_report = report
     return model
+
+
+def _categories(
+    source: Any, others: dict[str, Any], num_classes: int, report: LoadReport
+) -> CategoryMap | None:
+    """The classes that the file names; COCO's for a file of 91 classes that names none."""
+    names, holder = names_in(others)
+    names = names or labels_beside(source)
+    found = None if names is None else categories_of(names, num_classes)
+    report.note_others(name for name in others if found is None or name != holder)
+    if found is not None:
+        report.notes.append(f"the file names its classes: {found}")
+    elif names is not None:
+        report.notes.append(
+            f"the file's {len(names)} class names do not fit its {num_classes} classes: not used"
+        )
+    official = CategoryMap.official()
+    if names is None and num_classes == official.num_classes:
+        report.notes.append("the file names no classes; with 91 they are taken to be COCO's")
+        return official
+    return found
 
 
 def _shape(state: dict[str, Tensor], key: str, source: str) -> torch.Size:
@@ -268,10 +294,3 @@ def _resize(
             tensors[ours] = resize(tensors[ours], new)
             report.entries = [e for e in report.entries if e.target != ours]
             report.add("resized", origin[key], ours, f"{reason}, {old} to {new} per side")
-
-
-def _coco_names() -> tuple[str, ...]:
-    from rfdetr.data.categories import CategoryMap
-
-    official = CategoryMap.official()
-    return tuple(official.name_of(index) for index in range(official.num_classes))

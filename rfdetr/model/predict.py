@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from rfdetr.arch import Arch
+from rfdetr.data.categories import CategoryMap
 from rfdetr.data.images import iterate_images, read_image
 from rfdetr.errors import UserError
 from rfdetr.model.detections import Detections
@@ -66,7 +67,7 @@ def predict(
             most = min(int(passing), max_detections or arch.queries)
             found = postprocess(output, sizes, max(most, 1))
             for source, picture, size, result in zip(sources, pictures, sizes, found, strict=True):
-                detections = _detections(result, size, threshold, model.config.class_names)
+                detections = _detections(result, size, threshold, model.config.categories)
                 detections.source = source
                 detections.image = picture if keep_images else None
                 results.append(detections)
@@ -74,7 +75,7 @@ def predict(
 
 
 def _detections(
-    result: dict[str, Any], size: tuple[int, int], threshold: float, names: tuple[str, ...] | None
+    result: dict[str, Any], size: tuple[int, int], threshold: float, categories: CategoryMap | None
 ) -> Detections:
     keep = result["scores"] >= threshold
     height, width = size
@@ -83,7 +84,7 @@ def _detections(
     boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
     masks = None if result["masks"] is None else result["masks"][keep].cpu().numpy()
     scores, labels = (result[key][keep].cpu().numpy() for key in ("scores", "labels"))
-    return Detections(boxes, scores.astype(np.float32), labels.astype(np.int64), size, masks, names)
+    return Detections(boxes, scores.astype(np.float32), labels.astype(np.int64), size, masks, categories)
 
 
 def _batches(images: Any, batch_size: int) -> Iterator[tuple[list[str | None], list[np.ndarray]]]:

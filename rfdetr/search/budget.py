@@ -120,7 +120,7 @@ def budgeted_search(
     budget     part of the exact search's floating-point operations with shared prefixes (0.05: a twentieth)
     folder     finished units are kept here and found again, as by `evaluate_grid`; a stopped search goes on
     progress   called after every unit with (part of the exact cost spent, units done)
-    options    of `GridEvaluator` (batch_size, dtype, masks, categories)
+    options    of `GridEvaluator` (batch_size, dtype, masks)
 
     Returns the evaluated points: the five knobs, the COCO numbers, latency_ms, and `step`, the unit that paid
     for them. `attrs` has "spent", "units" and "points" (of the whole space).

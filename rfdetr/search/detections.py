@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rfdetr.data.categories import UNUSED, CategoryMap
+from rfdetr.data.categories import UNUSED
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.data.transforms import preprocess_batch
-from rfdetr.evaluation.coco import METRICS, check_classes
+from rfdetr.evaluation.classes import to_data_labels
+from rfdetr.evaluation.coco import METRICS
 from rfdetr.model.outputs import Prediction
 from rfdetr.model.postprocess import cxcywh_to_xyxy, finite, select
 from rfdetr.search import fast_ap
@@ -31,13 +32,12 @@ class Images:
     nothing.
     """
 
-    def __init__(
-        self, dataset: DetectionDataset, model: "RFDETR", categories: CategoryMap | None, masks: bool
-    ) -> None:
+    def __init__(self, dataset: DetectionDataset, model: "RFDETR", masks: bool) -> None:
         self.dataset = dataset
         self.truth = fast_ap.GroundTruth(dataset.coco)
-        categories = categories or check_classes(model, dataset)
-        ids = categories.ids_of(np.arange(model.config.num_classes))
+        labels = to_data_labels(model, dataset)
+        assert labels is not None  # a network knows how many classes it has
+        ids = np.where(labels == UNUSED, UNUSED, dataset.category_ids.ids_of(labels.clip(min=0)))
         known = np.isin(ids, self.truth.classes) & (ids != UNUSED)
         self.label_positions = np.where(known, np.searchsorted(self.truth.classes, ids), -1)
         parameter = next(model.parameters())

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rfdetr.arch import Arch, SearchSpace
-from rfdetr.data.categories import CategoryMap
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.errors import UserError
 from rfdetr.evaluation.coco import METRICS
@@ -58,7 +57,6 @@ class GridEvaluator:
         batch_size: int = 32,
         dtype: torch.dtype | None = None,
         masks: bool | None = None,
-        categories: CategoryMap | None = None,
     ) -> None:
         if model.config.segmentation and masks is None:
             masks = dataset.has_masks
@@ -67,7 +65,7 @@ class GridEvaluator:
                 "masks need a model with segmentation=True and a dataset with instance masks; use masks=False"
             )
         self.model, self.batch_size, self.dtype, self.masks = model, batch_size, dtype, bool(masks)
-        self.images = Images(dataset, model, categories, self.masks)
+        self.images = Images(dataset, model, self.masks)
         self.key = hashlib.sha256(
             json.dumps(
                 [
@@ -165,7 +163,6 @@ def evaluate_grid(
     batch_size: int = 32,
     dtype: torch.dtype | None = None,
     masks: bool | None = None,
-    categories: CategoryMap | None = None,
     threads: int | None = None,
     gflops: bool = False,
     progress: bool | Report = False,
@@ -178,7 +175,6 @@ def evaluate_grid(
     dtype       for example torch.bfloat16: run the network under autocast (numbers then differ slightly from
                 float32)
     masks       evaluate masks too; default: where the model and the data have them
-    categories  the map that the model was trained with, where its class indexes are not the dataset's
     threads     CPU threads while this runs; default: as set.     gflops: add a column with the deployed
                 network's GFLOPs
     progress    True for a bar, or a callable (done, total) over encoder triples
@@ -190,9 +186,7 @@ def evaluate_grid(
     depends on. Raises ArchError when the network has no such sub-network, UserError when classes do not fit.
     """
     model.config.check(space.largest)
-    evaluator = GridEvaluator(
-        model, dataset, batch_size=batch_size, dtype=dtype, masks=masks, categories=categories
-    )
+    evaluator = GridEvaluator(model, dataset, batch_size=batch_size, dtype=dtype, masks=masks)
     keep = None if folder is None else Path(folder) / evaluator.key
     work = units(space)
     results: dict[Triple, Mapping[str, Any]] = {}

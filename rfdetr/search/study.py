@@ -48,7 +48,7 @@ def run_worker(
     name         of the search; default: `search_name`, so that workers with other weights or data never mix
     limit        leave after so many units;   on_progress: called after every unit with the state over all
                  workers
-    options      of `GridEvaluator` (batch_size, dtype, masks, categories)
+    options      of `GridEvaluator` (batch_size, dtype, masks)
 
     Returns the table of `evaluate_grid` with every point that is done. Raises UserError when units keep
     failing.

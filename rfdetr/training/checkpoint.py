@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rfdetr.arch import SearchSpace
+from rfdetr.data.categories import CategoryMap
 from rfdetr.errors import UserError
 from rfdetr.files import atomic_path
 from rfdetr.model.config import ModelConfig
@@ -104,13 +105,25 @@ def load_checkpoint(
             f"{path} has checkpoint version {content.get('version')}, this package reads version {VERSION}"
         )
     values = {f.name: content[f.name] for f in fields(Checkpoint)}
-    values["model"] = ModelConfig.from_dict(content["model"])
+    values["model"] = _sizes(content["model"], content["provenance"])
     values["config"] = TrainConfig.from_dict(content["config"])
     values["space"] = SearchSpace(**content["space"])
     checkpoint = Checkpoint(**values)
     if expect is not None:
         check_same("network", path, checkpoint.model, expect)
     return checkpoint
+
+
+def _sizes(values: dict[str, Any], origin: dict[str, Any]) -> ModelConfig:
+    """Sizes of a checkpoint's network. Earlier versions kept the names of its classes there, and the category
+    ids of the data in the provenance.
+    """
+    names, listed = values.get("class_names"), origin.get("categories")
+    if names and listed:
+        found = CategoryMap.from_coco(listed)
+        if found.class_names == tuple(names):
+            values = {**values, "class_names": None, "categories": found.to_dict()}
+    return ModelConfig.from_dict(values)
 
 
 def check_same(what: str, path: Path, found: Any, wanted: Any, ignore: frozenset[str] = frozenset()) -> None:

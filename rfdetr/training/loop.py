@@ -23,6 +23,7 @@ from torch import Tensor
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.errors import UserError
+from rfdetr.evaluation.classes import to_data_labels
 from rfdetr.files import strict, write_atomic
 from rfdetr.model.detector import RFDETR
 from rfdetr.provenance import provenance
@@ -109,11 +110,17 @@ def check_inputs(
             continue
         if not len(data):
             raise UserError(f"{data!r} has no images; check the path and the split")
-        if data.num_classes != model.config.num_classes:
+        if model.config.categories is None and data.num_classes != model.config.num_classes:
             raise UserError(
-                f"{data!r} has {data.num_classes} classes ({', '.join(data.class_names[:5])}, ...), the"
-                f" network has {model.config.num_classes}; build the network with"
-                f" num_classes={data.num_classes}"
+                f"{data!r} has {data.num_classes} classes ({data.category_ids}), the network has"
+                f" {model.config.num_classes}; build the network with num_classes={data.num_classes}"
+            )
+        labels = to_data_labels(model, data)
+        if data is dataset and labels is not None and labels.tolist() != list(range(data.num_classes)):
+            raise UserError(
+                f"the network's classes ({model.config.categories}) are not those of {data!r}"
+                f" ({data.category_ids}) in the same order: give it new class layers with"
+                " rfdetr.with_classes(network, categories=dataset.category_ids), as `train --weights` does"
             )
     if dataset.untrainable:
         raise UserError(dataset.untrainable)

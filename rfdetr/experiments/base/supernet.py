@@ -109,7 +109,7 @@ def _trained(
 
     def build(folder: Path) -> None:
         torch.manual_seed(seed)
-        model = RFDETR(dataset.num_classes, class_names=dataset.class_names, **profile.recipe.model)
+        model = RFDETR(categories=dataset.category_ids, **profile.recipe.model)
         # Steps before this call were done by a run that was stopped.
         started, last = time.monotonic(), [-1.0]
 
