@@ -1,6 +1,8 @@
 """The command line from training to prediction, on the smoke profile's tiny network."""
 
 import json
+import signal
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -58,6 +60,35 @@ def test_search_writes_a_table_with_provenance(run, tmp_path, capsys):
     record = json.loads((tmp_path / "search.json").read_text())
     assert record["provenance"]["commit"]
     assert record["dataset"]["split"] == "val"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_the_exporter_swallows_still_stops_the_search(
+    run, tmp_path, capsys, monkeypatch, number
+):
+    from rfdetr.export import graph
+
+    real, traced = graph.trace, []
+
+    def interrupted(*arguments):
+        traced.append(1)
+        thing = type("Thing", (), {})()
+        watch = weakref.ref(thing, lambda _: signal.raise_signal(number))  # what it raises is printed
+        del thing
+        assert watch() is None
+        return real(*arguments)
+
+    monkeypatch.setattr(graph, "trace", interrupted)
+    small = ["--patch-sizes", "16", "--windows", "1", "--decoder-layers", "2", "--queries", "12"]
+    arguments = ["search", str(run), "--split", "val", "--out", str(tmp_path), "--profile", "smoke", *small]
+    assert main(arguments) == 130
+    assert len(traced) == 1 and not (tmp_path / "table.csv").exists()
+    assert "what was finished is kept, the same command goes on" in capsys.readouterr().err
+    monkeypatch.undo()
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("evaluated/*/*.json")}
+    assert kept and main(arguments) == 0
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
 
 
 def test_export_and_evaluate_the_file(run, tmp_path, capsys):

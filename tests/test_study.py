@@ -4,12 +4,14 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from rfdetr import interrupts
 from rfdetr.errors import UserError
 from rfdetr.search.queue import WorkQueue
 
@@ -120,7 +122,7 @@ def test_a_unit_that_raises_is_retried_then_reported(tmp_path):
             raise ValueError("no such luck")
         return unit
 
-    with pytest.raises(UserError, match=r"bad: ValueError: no such luck"):
+    with pytest.raises(UserError, match=r"bad failed 3 times, last with ValueError: no such luck"):
         queue.work(compute)
     assert queue.values() == {"good": "good", "flaky": "flaky"}
     assert tried.count("bad") == 3 and queue.progress().failed == 1
@@ -138,6 +140,59 @@ def test_an_interrupt_gives_the_unit_back(tmp_path):
     assert queue.values() == {"u1": 4}
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_a_signal_gives_the_unit_back_and_is_no_attempt(tmp_path, kind, number):
+    url, started = urls(tmp_path)[kind], tmp_path / "started"
+
+    def stopped():
+        def compute(unit):
+            started.touch()
+            time.sleep(60)
+
+        with interrupts.interruptible():
+            WorkQueue(url, "search", ["u1"], attempts=1, deaths=1).work(compute)
+
+    process = multiprocessing.get_context("fork").Process(target=stopped)
+    process.start()
+    while not started.exists():
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    process.join(30)
+    assert process.exitcode == 130
+    # Neither the only attempt nor the only death is spent, and nobody waits for a dead worker.
+    queue = WorkQueue(url, "search", ["u1"], attempts=1, deaths=1)
+    assert queue.progress().running == 0
+    assert queue.work(lambda unit: 4) == 1 and queue.values() == {"u1": 4}
+
+
+def test_dying_workers_are_no_failed_attempts_but_not_for_ever(tmp_path):
+    url = urls(tmp_path)["sqlite"]
+    given = {"heartbeat": 0.05, "grace": 0.2, "attempts": 1, "deaths": 3}
+
+    def dying():
+        WorkQueue(url, "search", ["u1"], **given).work(lambda unit: os._exit(9))
+
+    for _ in range(2):
+        process = multiprocessing.get_context("fork").Process(target=dying)
+        process.start()
+        process.join()
+        assert process.exitcode == 9
+    assert WorkQueue(url, "search", ["u1"], **given).work(lambda unit: 4) == 1
+
+    other = urls(tmp_path)["journal"]
+
+    def dying_elsewhere():
+        WorkQueue(other, "search", ["u1"], **given).work(lambda unit: os._exit(9))
+
+    for _ in range(3):
+        process = multiprocessing.get_context("fork").Process(target=dying_elsewhere)
+        process.start()
+        process.join()
+    with pytest.raises(UserError, match="u1 lost its worker 3 times"):
+        WorkQueue(other, "search", ["u1"], **given).work(lambda unit: 4)
+
+
 def test_a_slow_worker_keeps_its_unit(tmp_path):
     url = urls(tmp_path)["sqlite"]
     slow = WorkQueue(url, "search", ["u1"], heartbeat=0.1, grace=1.0)
@@ -153,8 +208,6 @@ def test_a_slow_worker_keeps_its_unit(tmp_path):
 
 
 def test_wrong_storage_is_named(tmp_path):
-    with pytest.raises(UserError, match="sqlite:///FILE"):
-        WorkQueue("nothing://x", "search", ["u1"])
     with pytest.raises(UserError, match="heartbeats"):
         WorkQueue(urls(tmp_path)["sqlite"], "search", ["u1"], heartbeat=5, grace=6)
 

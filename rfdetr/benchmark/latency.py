@@ -17,6 +17,7 @@ from rfdetr.benchmark.runtimes import load_runtime
 from rfdetr.benchmark.runtimes.base import Runtime, random_inputs
 from rfdetr.benchmark.statistics import NOISE_LIMIT, noise_reasons, summary
 from rfdetr.errors import UserError
+from rfdetr.interrupts import check
 from rfdetr.model.detector import RFDETR
 from rfdetr.progress import Report, progress_bar
 from rfdetr.provenance import environment, utc_now
@@ -229,6 +230,7 @@ def _in_turns(
     begin = time.perf_counter()
     for index in range(rounds):
         for position in random.permutation(len(runtimes)):
+            check()
             loaded = runtimes[position]
             loaded.infer()  # the one before it has the caches
             times = []

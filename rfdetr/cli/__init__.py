@@ -17,6 +17,7 @@ from rfdetr.cli.predict import predict
 from rfdetr.cli.search import results, search, select
 from rfdetr.cli.train import evaluate, train
 from rfdetr.errors import UserError
+from rfdetr.interrupts import Interrupted, interruptible
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,16 +41,23 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # letters that a console cannot show become "?", and no traceback
             stream.reconfigure(errors="replace")
     try:
-        code = app(args=arguments, prog_name="python -m rfdetr", standalone_mode=False)
+        with interruptible():
+            code = app(args=arguments, prog_name="python -m rfdetr", standalone_mode=False)
     except (UserError, ArchError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, typer.Abort):
-        print("\ninterrupted; what was finished is kept, the same command goes on", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, Interrupted, typer.Abort):
+        return _interrupted()
     except _USAGE_ERROR as error:
         error.show()
         return 2
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 1
+    if code == 130:  # typer makes an exit code of a second interrupt
+        return _interrupted()
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    print("\ninterrupted; what was finished is kept, the same command goes on", file=sys.stderr)
+    return 130

@@ -19,6 +19,7 @@ from rfdetr.data.dataset import DetectionDataset
 from rfdetr.errors import UserError
 from rfdetr.evaluation.coco import METRICS
 from rfdetr.files import write_json
+from rfdetr.interrupts import check
 from rfdetr.progress import Report, progress_bar
 from rfdetr.search.detections import Collector, Images
 from rfdetr.search.matches import Matches
@@ -124,6 +125,7 @@ class GridEvaluator:
         arch = Arch(*triple, 0, max(depths_of))
         with evaluating(self.model, self.dtype):
             for first in range(images.start, images.stop, self.batch_size):
+                check()
                 positions = range(first, min(first + self.batch_size, images.stop))
                 self._batch(arch, positions, depths_of, collector, clock)
         return order, collector, clock

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from rfdetr.errors import UserError
+from rfdetr.interrupts import exposed, shielded
 from rfdetr.search.storage import again, open_storage
 
 _BATCH = 16  # units put into the queue at once
@@ -57,7 +58,9 @@ class WorkQueue:
     units      names of all units; the same for every worker
     heartbeat  seconds between two signs of life;   grace: seconds without one after which a worker counts as
                dead
-    attempts   how often a unit that raises, or whose worker dies, is tried before it counts as failed
+    attempts   how often a unit that raises is tried before it counts as failed
+    deaths     how often the worker of a unit may die (killed, out of memory, machine lost) before the unit
+               counts as failed; a worker that is told to stop gives its unit back, which counts as neither
 
     Raises UserError when the storage cannot be opened.
     """
@@ -71,6 +74,7 @@ class WorkQueue:
         heartbeat: float = 20.0,
         grace: float = 120.0,
         attempts: int = 5,
+        deaths: int = 20,
     ) -> None:
         from optuna.exceptions import DuplicatedStudyError
         from optuna.study import StudyDirection
@@ -78,9 +82,9 @@ class WorkQueue:
         if grace < 3 * heartbeat:
             raise UserError(f"grace={grace} must be at least three heartbeats of {heartbeat} s")
         self.name, self.units = name, list(dict.fromkeys(units))
-        self.heartbeat, self.grace, self.attempts = heartbeat, grace, attempts
+        self.heartbeat, self.grace, self.attempts, self.deaths = heartbeat, grace, attempts, deaths
         self.worker = f"{socket.gethostname()}-{os.getpid()}"
-        self.storage, self.results = again(lambda: open_storage(storage, name))
+        self.storage, self.results = open_storage(storage, name)
         try:
             self.study = again(lambda: self.storage.create_new_study([StudyDirection.MAXIMIZE], name))
         except DuplicatedStudyError:
@@ -96,15 +100,17 @@ class WorkQueue:
     ) -> int:
         """Compute waiting units until none is left anywhere, or `limit` of them; returns how many.
 
-        compute(unit) gives plain values (JSON). Waits for units that other workers run, in case these die. An
-        interrupt gives the unit back at once. Raises UserError when units have failed `attempts` times, after
-        all others are done.
+        compute(unit) gives plain values (JSON). Waits for units that other workers run, in case these die.
+        SIGINT and SIGTERM (`rfdetr.interrupts`) give the unit back at once. Raises UserError when units have
+        failed for good, after all others are done.
         """
         count = 0
         while limit is None or count < limit:
-            taken = self._take()
+            with shielded():  # from claiming a unit to keeping its result or giving it back
+                taken = self._take()
+                done = 0 if taken is None else self._run(*taken, compute)
+            count += done
             if taken is not None:
-                count += self._run(*taken, compute)
                 if on_progress is not None:
                     on_progress(self.progress())
                 continue
@@ -173,23 +179,37 @@ class WorkQueue:
                 self._finish(trial._trial_id, "FAIL")
 
     def _hopeless(self, trials: Iterable[Any]) -> dict[str, str]:
-        """Units that failed too often, with the last error."""
+        """Units that failed too often, with what happened."""
         failures: dict[str, list[str]] = {}
+        deaths: dict[str, int] = {}
         for trial in trials:
-            if trial.state.name == "FAIL" and not trial.user_attrs.get("given_back"):
-                error = trial.user_attrs.get("error", "its worker died")
-                failures.setdefault(trial.user_attrs["unit"], []).append(error)
-        return {unit: errors[-1] for unit, errors in failures.items() if len(errors) >= self.attempts}
+            if trial.state.name != "FAIL" or trial.user_attrs.get("given_back"):
+                continue
+            unit, error = trial.user_attrs["unit"], trial.user_attrs.get("error")
+            if error is None:
+                deaths[unit] = deaths.get(unit, 0) + 1
+            else:
+                failures.setdefault(unit, []).append(error)
+        found = {
+            unit: f"failed {len(errors)} times, last with {errors[-1]}"
+            for unit, errors in failures.items()
+            if len(errors) >= self.attempts
+        }
+        dead = {unit: n for unit, n in deaths.items() if n >= self.deaths}
+        return found | {
+            unit: f"lost its worker {n} times without a word: too little memory, or a job's time shorter than"
+            " the unit"
+            for unit, n in dead.items()
+        }
 
     def _raise_failures(self) -> None:
         done = self.results.read()
         failed = {u: e for u, e in self._hopeless(self._trials()).items() if u not in done}
         if failed:
-            unit, error = next(iter(failed.items()))
+            unit, what = next(iter(failed.items()))
             raise UserError(
-                f"{len(failed)} of {len(self.units)} units failed {self.attempts} times, first {unit}:"
-                f" {error}. The other results are kept; remove the cause and start again under a new name or"
-                " with more attempts"
+                f"{len(failed)} of {len(self.units)} units could not be computed; {unit} {what}. The other"
+                " results are kept; remove the cause and start again with another storage"
             )
 
     def _take(self) -> tuple[int, str] | None:
@@ -217,7 +237,7 @@ class WorkQueue:
         self._note(trial, "worker", self.worker)
         start = time.perf_counter()
         try:
-            with self._beating(trial):
+            with self._beating(trial), exposed():
                 value = compute(unit)
         except Exception as error:
             self._note(trial, "error", f"{type(error).__name__}: {error}")
@@ -240,7 +260,8 @@ class WorkQueue:
             number = 0
             while not stop.wait(self.heartbeat):
                 number += 1
-                self._note(trial, "heartbeat", number)
+                with suppress(UserError):  # a storage that fails is the working thread's to report
+                    self._note(trial, "heartbeat", number)
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()

@@ -3,12 +3,14 @@
 import json
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rfdetr.errors import UserError
+from rfdetr.files import write_atomic
 
 PATIENCE = 120.0  # seconds for which a busy or restarting database is asked again
 
@@ -63,70 +65,168 @@ class FolderResults:
     def insert(self, unit: str, entry: str) -> bool:
         """Keep the entry (JSON) of a unit; False, changing nothing, if it has one."""
         draft = self.folder / f".{unit}.{os.getpid()}.{random.getrandbits(32):08x}"
-        draft.write_text(entry)
         try:
+            write_atomic(draft, entry)  # on the disk before it has its name
             os.link(draft, self.folder / f"{unit}.json")
         except FileExistsError:
             return False
         finally:
-            draft.unlink()
+            draft.unlink(missing_ok=True)
         return True
 
     def read(self) -> dict[str, Any]:
         """Unit -> entry, for all units done so far."""
         for path in self.folder.glob("*.json"):
-            if path.stem not in self._known:
+            if path.stem in self._known:
+                continue
+            try:
                 self._known[path.stem] = json.loads(path.read_text())
+            except (ValueError, FileNotFoundError):  # damaged: the unit is computed again
+                path.unlink(missing_ok=True)
         return dict(self._known)
 
 
+KINDS = "sqlite:///FILE (one machine), postgresql://USER@HOST/DATABASE, or journal:///FILE (a shared disk)"
+
+
+def check_storage(url: str) -> None:
+    """Raise UserError for a URL of a kind that `open_storage` does not know; opens nothing."""
+    kind, colon, rest = url.partition("://")
+    if not colon or kind.partition("+")[0] not in ("sqlite", "postgresql", "postgres", "journal"):
+        raise UserError(f"the storage {hidden(url)!r} is of no kind that is known here: use {KINDS}")
+    if kind == "journal" or kind.startswith("sqlite"):
+        path = _file(url)
+        if path is None:
+            raise UserError(f"the storage {url!r} names no file that workers could share: use {KINDS}")
+        if path.is_dir():
+            raise UserError(f"the storage {url!r} is a folder: name a file in it")
+    elif not rest.strip("/"):
+        raise UserError(f"the storage {hidden(url)!r} names no database: use {KINDS}")
+
+
 def open_storage(url: str, name: str) -> tuple[Any, Any]:
-    """Optuna's storage for the trials and the results of the search `name`; see `WorkQueue` for the URLs."""
+    """Optuna's storage for the trials and the results of the search `name`; see `WorkQueue` for the URLs.
+
+    The folder of a file is made. Raises UserError at once, saying why, when it cannot be opened; only a
+    database that is locked or busy is asked again.
+    """
     import optuna
 
+    check_storage(url)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if url.startswith("journal://"):
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-
-        path = Path(url.removeprefix("journal://"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
-        return JournalStorage(backend), FolderResults(path.with_name(f"{path.name}.{name}.results"))
-    import sqlalchemy as sa
-
-    options: Mapping[str, Any] = {"pool_pre_ping": True}
-    if url.startswith("sqlite"):
-        options = {"connect_args": {"timeout": PATIENCE}}
-    elif url.startswith("postgresql://"):
-        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=dict(options))
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
-        raise UserError(
-            f"cannot open the storage {url!r}: {error}; use sqlite:///FILE, postgresql://..., or journal:///FILE"
-        ) from error
+        if url.startswith("journal://"):
+            return _open_journal(Path(url.removeprefix("journal://")), name)
+        path = _file(url) if url.startswith("sqlite") else None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return again(lambda: _open_database(url, name), opening=True)
+    except UserError:
+        raise
     except ImportError as error:
         raise UserError(
-            f"the storage {url!r} needs a driver: pip install 'rf-detr-nas-companion[postgres]'"
+            f"the storage {hidden(url)!r} needs a driver: pip install 'rf-detr-nas-companion[postgres]'"
         ) from error
+    except Exception as error:  # of the system, SQLAlchemy, Alembic, Optuna or a driver
+        raise UserError(f"cannot open the storage {hidden(url)!r}: {_reason(error)}; use {KINDS}") from error
+
+
+def _file(url: str) -> Path | None:
+    """The file that a journal or SQLite URL names; None for a database in memory."""
+    text = url.partition("://")[2].partition("?")[0]
+    text = text if url.startswith("journal://") else text.removeprefix("/")
+    return Path(text) if text not in ("", ":memory:") else None
+
+
+def _open_journal(path: Path, name: str) -> tuple[Any, Any]:
+    from optuna.storages import JournalStorage
+
+    from rfdetr.search.journal import JournalFile
+
+    return JournalStorage(JournalFile(path)), FolderResults(path.with_name(f"{path.name}.{name}.results"))
+
+
+def _open_database(url: str, name: str) -> tuple[Any, Any]:
+    import optuna
+
+    options: Mapping[str, Any] = {"pool_pre_ping": True}
+    kind, _, rest = url.partition("://")
+    if kind.startswith("sqlite"):
+        options = {"connect_args": {"timeout": PATIENCE}}
+    elif "+" not in kind:
+        url = f"postgresql+psycopg://{rest}"
+    storage = optuna.storages.RDBStorage(url, engine_kwargs=dict(options))
     return storage, SqlResults(storage.engine, name)
 
 
-def again(call: Callable[[], Any]) -> Any:
-    """The result of `call`, which is repeated while the database is busy or two workers create the same
-    table.
+def hidden(url: str) -> str:
+    """The URL without its password."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)
+
+
+# What a database says that will pass: somebody else is writing, or creates the same tables at this moment.
+_BUSY = (
+    "locked",
+    "busy",
+    "already exists",
+    "duplicate key",
+    "unique constraint",
+    "deadlock",
+    "could not serialize",
+    "starting up",
+    "too many clients",
+)
+# What will not pass by itself although it is an operational error.
+_BROKEN = (
+    "unable to open",
+    "readonly",
+    "read-only",
+    "disk i/o error",
+    "is full",
+    "malformed",
+    "no such table",
+)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what lies behind Optuna's and SQLAlchemy's errors."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    error = getattr(error, "orig", None) or error
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def again(call: Callable[[], Any], opening: bool = False) -> Any:
+    """The result of `call`, repeated for `PATIENCE` seconds while the database is locked or busy.
+
+    Once a search runs (not `opening`), also while the database does not answer, because it may be restarted.
+    Raises UserError when it stays like that.
     """
     from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+    from sqlalchemy.exc import DBAPIError
 
     end = time.monotonic() + PATIENCE
     wait = 0.05
     while True:
         try:
             return call()
-        except (StorageInternalError, OperationalError, ProgrammingError, IntegrityError):
-            if time.monotonic() > end:
-                raise
+        except (StorageInternalError, DBAPIError, OSError) as error:
+            reason = _reason(error)
+            said = reason.lower()
+            busy = any(word in said for word in _BUSY)
+            away = not opening and _operational(error) and not any(word in said for word in _BROKEN)
+            if not (busy or away) or time.monotonic() > end:
+                if opening:
+                    raise
+                raise UserError(
+                    f"the storage of the search fails: {reason}. Units that are done are kept; start the"
+                    " same command again when it works"
+                ) from error
             time.sleep(wait * random.uniform(0.5, 1.5))
             wait = min(2 * wait, 5.0)
+
+
+def _operational(error: BaseException) -> bool:
+    from sqlalchemy.exc import OperationalError
+
+    return isinstance(error, OperationalError) or isinstance(error.__cause__, OperationalError)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rfdetr.arch import SearchSpace
 from rfdetr.data.dataset import DetectionDataset, digest
+from rfdetr.interrupts import interruptible
 from rfdetr.search import grid
 from rfdetr.search.cost import TRIPLE, unit_flops
 from rfdetr.search.queue import Progress, WorkQueue
@@ -51,13 +52,14 @@ def run_worker(
     options      of `GridEvaluator` (batch_size, dtype, masks)
 
     Returns the table of `evaluate_grid` with every point that is done. Raises UserError when units keep
-    failing.
+    failing, and `rfdetr.interrupts.Interrupted` after SIGINT or SIGTERM, once its unit has been given back.
     """
     model.config.check(space.largest)
     evaluator = grid.GridEvaluator(model, dataset, **options)
     queue = open_search(evaluator, space, storage, name=name, heartbeat=heartbeat, grace=grace)
     work = {grid.unit_name(triple): (triple, pairs) for triple, pairs in grid.units(space).items()}
-    queue.work(lambda unit: evaluator.unit(*work[unit]), on_progress, limit)
+    with interruptible():
+        queue.work(lambda unit: evaluator.unit(*work[unit]), on_progress, limit)
     return collect(queue, space)
 
 
