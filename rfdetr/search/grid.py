@@ -273,6 +273,8 @@ def kept_unit(folder: Path | None, triple: Triple, pairs: list[Pair]) -> dict[st
         return None
     if not isinstance(found, dict) or not found.keys() >= _KNOWN:
         return None
+    # JSON has no NaN: what is undefined is kept as null.
+    found["rows"] = [{n: float("nan") if v is None else v for n, v in row.items()} for row in found["rows"]]
     return found if {tuple(p) for p in found["pairs"]} >= set(pairs) else None
 
 
