@@ -42,7 +42,9 @@ def utc_now() -> str:
 
 @cache
 def commit() -> str:
-    """Commit of the code, with `+changes` if tracked files differ from it; `unknown` outside a repository."""
+    """Commit of the code, with `+changes` if tracked files differ from it. Outside a repository (a copy of
+    the files knows no commit): RFDETR_COMMIT if set, else `unknown`.
+    """
     git = ["git", "-C", str(package_root())]
     try:
         head = subprocess.run(
@@ -52,7 +54,7 @@ def commit() -> str:
             [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return os.environ.get("RFDETR_COMMIT", "unknown")
     return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
 
 

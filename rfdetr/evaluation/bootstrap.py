@@ -169,7 +169,7 @@ def bootstrap_ap(
 ) -> Interval:
     """AP and its bootstrap interval over images. detections: as `evaluate_detections` takes them."""
     matches = Matches(dataset, detections, iou_type, max_dets=max_dets)
-    samples = matches.ap(_weights(len(matches.image_ids), resamples, seed))
+    samples = matches.ap(image_weights(len(matches.image_ids), resamples, seed))
     low, high = _interval(samples, level)
     return Interval(_whole(matches), low, high, level, samples)
 
@@ -186,7 +186,7 @@ def paired_difference(
         raise UserError(
             "a paired difference needs both models evaluated on the same images: use one dataset and split"
         )
-    weights = _weights(len(first.image_ids), resamples, seed)
+    weights = image_weights(len(first.image_ids), resamples, seed)
     samples = first.ap(weights) - second.ap(weights)
     low, high = _interval(samples, level)
     return Difference(_whole(first) - _whole(second), low, high, level, bool(low > 0 or high < 0), samples)
@@ -196,7 +196,7 @@ def _whole(matches: Matches) -> float:
     return float(matches.ap(np.ones((1, len(matches.image_ids))))[0])
 
 
-def _weights(images: int, resamples: int, seed: int) -> np.ndarray:
+def image_weights(images: int, resamples: int, seed: int) -> np.ndarray:
     """How often each image is drawn, [B, I]; every row sums to I."""
     if resamples < 1:
         raise UserError(f"bootstrap needs at least one resample, got {resamples}")

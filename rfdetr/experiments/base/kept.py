@@ -7,7 +7,7 @@ computes with it, the network. `rfdetr.experiments.base.long_runs` makes them.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +16,24 @@ from rfdetr.files import atomic_path, sha256_file, write_json
 from rfdetr.sources import package_root
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from rfdetr.model.detector import RFDETR
 
-_RECORD, _WEIGHTS = "result.json", "network.safetensors"
+_RECORD, _WEIGHTS, _ARRAYS = "result.json", "network.safetensors", "arrays.npz"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A kept result: tables by name, the record (provenance and numbers that are no table), and its
-    folder.
+    """A kept result: tables by name, the record (provenance and numbers that are no table), its folder, and
+    arrays by name.
     """
 
     tables: Mapping[str, "pd.DataFrame"]
     record: Mapping[str, Any]
     folder: Path
+    arrays: Mapping[str, "np.ndarray"] = field(default_factory=dict)
 
     @property
     def origin(self) -> str:
@@ -68,12 +70,24 @@ def load(name: str, root: Path | None = None) -> Kept:
     tables = {}
     for table, digest in record["tables"].items():
         path = folder / f"{table}.csv"
-        if sha256_file(path) != digest:
-            raise UserError(
-                f"{path} is not the table that {_RECORD} was written for; restore it or make it anew"
-            )
+        _check(path, digest)
         tables[table] = pd.read_csv(path)
-    return Kept(tables, record, folder)
+    return Kept(tables, record, folder, _read_arrays(folder, record))
+
+
+def _check(path: Path, digest: str) -> None:
+    if sha256_file(path) != digest:
+        raise UserError(f"{path} is not the table that {_RECORD} was written for; restore it or make it anew")
+
+
+def _read_arrays(folder: Path, record: Mapping[str, Any]) -> "dict[str, np.ndarray]":
+    import numpy as np
+
+    if "arrays" not in record:
+        return {}
+    _check(folder / _ARRAYS, record["arrays"])
+    with np.load(folder / _ARRAYS) as file:
+        return {name: file[name] for name in file.files}
 
 
 def keep(
@@ -82,10 +96,11 @@ def keep(
     origin: Mapping[str, Any],
     network: "RFDETR | None" = None,
     digits: int = 6,
+    arrays: "Mapping[str, np.ndarray] | None" = None,
     **numbers: Any,
 ) -> None:
     """Write tables (reals with `digits` significant digits), record and, if given, the network (see
-    `write_network`).
+    `write_network`) and arrays (compressed, in one file).
     """
     digests = {}
     for name, table in tables.items():
@@ -95,7 +110,14 @@ def keep(
         digests[name] = sha256_file(path)
     if network is not None:
         write_network(network, folder / _WEIGHTS)
-    write_json(folder / _RECORD, {"provenance": dict(origin), **numbers, "tables": digests})
+    record = {"provenance": dict(origin), **numbers, "tables": digests}
+    if arrays:
+        import numpy as np
+
+        with atomic_path(folder / _ARRAYS) as temporary:
+            np.savez_compressed(temporary, allow_pickle=False, **dict(arrays))
+        record["arrays"] = sha256_file(folder / _ARRAYS)
+    write_json(folder / _RECORD, record)
 
 
 def write_network(model: "RFDETR", path: Path) -> None:

@@ -2,14 +2,18 @@
 store: a stopped run goes on.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rfdetr.errors import UserError
-from rfdetr.experiments import ch04_sampling_study, ch05_full_search
+from rfdetr.experiments import ch04_ranking, ch04_sampling_study, ch05_full_search
+from rfdetr.experiments.base import studies
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.kept import results_root
 from rfdetr.provenance import provenance
 
+STUDIES = {study.name: study for study in (ch04_ranking.STUDY,)}
+"""Name of a kept result -> the study that makes it in parts."""
 RUNS = {
     "sampling-study": (ch04_sampling_study.PROFILE, ch04_sampling_study.make),
     "full-search": (ch05_full_search.PROFILE, ch05_full_search.make),
@@ -17,13 +21,25 @@ RUNS = {
 """Name of a kept result -> its profile, and the function (folder, seed, store, provenance) that makes it."""
 
 
-def make(name: str, out: Path | None = None, seed: int = 0, store: Store | None = None) -> Path:
+def make(
+    name: str,
+    out: Path | None = None,
+    seed: int = 0,
+    store: Store | None = None,
+    devices: Sequence[str] = ("cpu",),
+    seconds: float | None = None,
+    only: Sequence[str] = (),
+) -> Path:
     """Run what makes a result and write it to `out` (default: the committed folder). Takes from minutes to
-    hours.
+    hours. devices, seconds, only: see `studies.make`.
     """
-    if name not in RUNS:
-        raise UserError(f"unknown result {name!r}; choose one of {', '.join(RUNS)}")
+    if name not in {*STUDIES, *RUNS}:
+        raise UserError(f"unknown result {name!r}; choose one of {', '.join([*RUNS, *STUDIES])}")
     folder = out or results_root() / name
+    store = store or Store()
+    if name in STUDIES:
+        studies.make(STUDIES[name], folder, seed, store, devices, seconds, only)
+        return folder
     profile, run = RUNS[name]
-    run(folder, seed, store or Store(), provenance(profile, seed))
+    run(folder, seed, store, provenance(profile, seed))
     return folder

@@ -1,0 +1,158 @@
+"""Studies in parts: independent pieces of work, done by several processes at once, each exactly once.
+
+A part is a function with plain options; its value and where it was made are one JSON file in the study's
+folder, written when it is done. So a study may be stopped or killed at any time, go on later, also on another
+machine to which the folder was copied, and be read before it is complete.
+"""
+
+import hashlib
+import importlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rfdetr.errors import UserError
+from rfdetr.files import write_json
+from rfdetr.provenance import provenance
+from rfdetr.sources import files_digest, module_files, package_root
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of a study.
+
+    name     of its result in the study's folder: letters, digits, `-`, `_`, `.`
+    call     "module:function", called as function(place, **options); returns plain values
+    options  plain values (JSON) that, with the code, decide the result
+    needs    names of parts that have to be done before
+    device   "cpu" or "cuda" where only one of them will do
+    """
+
+    name: str
+    call: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    device: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part is done: the study's folder, the part's name, the device, and the names that it needs."""
+
+    folder: Path
+    name: str
+    device: str
+    needs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def work(self) -> Path:
+        """A folder for unfinished work, which outlives a stopped run and is deleted when the part is done."""
+        return self.folder / f"{self.name}.work"
+
+    def file(self, ending: str) -> Path:
+        """A file of this part beside its result, e.g. `.safetensors`; to be written whole or not at all."""
+        return self.folder / f"{self.name}{ending}"
+
+    def needed(self, part: str, ending: str = ".json") -> Path:
+        """A file of a part that is needed."""
+        return self.folder / f"{self.needs[part]}{ending}"
+
+    def value(self, part: str) -> Any:
+        """The value of a part that is needed."""
+        return read(self.needed(part))["value"]
+
+
+class Plan:
+    """The parts of a study and the files that they have in a folder.
+
+    The files' names hold a digest of call, options, of the same of everything needed, and of the code that
+    `modules` reach: a changed part is done anew, and all that build on it.
+    """
+
+    def __init__(self, folder: Path, parts: Iterable[Part], modules: Iterable[str]) -> None:
+        self.folder = folder
+        self.parts = {part.name: part for part in parts}
+        code = files_digest(module_files(modules), package_root())
+        self.stems: dict[str, str] = {}
+        for part in self.parts.values():
+            unknown = [name for name in part.needs if name not in self.stems]
+            if unknown:
+                raise ValueError(f"{part.name} needs {unknown[0]}, which does not come before it")
+            content = [part.call, dict(part.options), [self.stems[name] for name in part.needs], code]
+            text = json.dumps(content, sort_keys=True, allow_nan=False)
+            self.stems[part.name] = f"{part.name}.{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+    def path(self, name: str) -> Path:
+        """File of a part's result."""
+        return self.folder / f"{self.stems[name]}.json"
+
+    def place(self, name: str, device: str) -> Place:
+        """Where a part is done."""
+        needs = {needed: self.stems[needed] for needed in self.parts[name].needs}
+        return Place(self.folder, self.stems[name], device, needs)
+
+    def done(self) -> dict[str, dict[str, Any]]:
+        """Name -> record (value, seconds, made) of every part that is done."""
+        return {name: read(self.path(name)) for name in self.parts if self.path(name).is_file()}
+
+    def missing(self) -> list[str]:
+        """Names of the parts that are not done, in order."""
+        return [name for name in self.parts if not self.path(name).is_file()]
+
+    def ready(self, device: str, taken: Iterable[str] = ()) -> str | None:
+        """The first part that can be done now on a device, or None."""
+        missing = self.missing()
+        waiting, busy = set(missing), set(taken)
+        for name in missing:
+            part = self.parts[name]
+            if name not in busy and part.device in ("", device) and not waiting & set(part.needs):
+                return name
+        return None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The record of a part; UserError when the file is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"cannot read {path}: delete it, and the part is done again") from error
+
+
+def perform(plan: Plan, name: str, device: str, profile: str, seed: int) -> dict[str, Any]:
+    """Do one part here and keep its record. What it left in its folder for unfinished work is deleted."""
+    part, place = plan.parts[name], plan.place(name, device)
+    module, _, function = part.call.partition(":")
+    started = datetime.now(UTC)
+    value = getattr(importlib.import_module(module), function)(place, **part.options)
+    seconds = (datetime.now(UTC) - started).total_seconds()
+    made = {**provenance(profile, seed), "device": device_name(device)}
+    record = {"part": name, "seconds": round(seconds, 1), "made": made, "value": value}
+    write_json(plan.path(name), record)
+    shutil.rmtree(place.work, ignore_errors=True)
+    return record
+
+
+def device_name(device: str) -> str:
+    """The graphics processor's name, or cpu."""
+    if device != "cuda":
+        return device
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
+def makers(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Where the parts of a study were made: one row per (commit, device, machine, versions), with how many
+    parts and their seconds.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for record in records:
+        made = {k: record["made"].get(k) for k in ("commit", "device", "machine", "versions")}
+        group = groups.setdefault(json.dumps(made, sort_keys=True), {**made, "parts": 0, "seconds": 0.0})
+        group["parts"] += 1
+        group["seconds"] = round(group["seconds"] + record["seconds"], 1)
+    return list(groups.values())

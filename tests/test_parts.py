@@ -1,0 +1,128 @@
+"""Studies in parts: order, resumption, crews of processes, failures; scenes painted once."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rfdetr.data.scenes import scenes
+from rfdetr.errors import UserError
+from rfdetr.experiments.base import crew
+from rfdetr.experiments.base.crew import Task, work
+from rfdetr.experiments.base.painted import Painted
+from rfdetr.experiments.base.parts import Part, Plan, makers, perform
+
+CODE = ("rfdetr.files",)
+
+
+def part(name, function, needs=(), **options):
+    return Part(name, f"study_parts:{function}", options, needs)
+
+
+def task(folder, *parts, name="study"):
+    return Task(name, Plan(folder, parts, CODE), "smoke", 0)
+
+
+def test_a_crew_does_every_part_once_and_in_the_order_of_needs(tmp_path):
+    parts = [part(f"p{i}", "add", values=[i, 1]) for i in range(5)]
+    parts.append(part("all", "total", tuple(p.name for p in parts), parts=[p.name for p in parts]))
+    first, other = task(tmp_path / "a", *parts), task(tmp_path / "b", part("p", "add", values=[7]), name="b")
+    lines = []
+    outcome = work([first, other], ("cpu", "cpu"), threads=1, report=lines.append)
+    assert outcome == crew.Outcome(7, 0, {}) and len(lines) == 7
+    records = first.plan.done()
+    assert list(records) == [p.name for p in parts] and records["all"]["value"] == 15
+    assert records["all"]["made"]["device"] == "cpu" and records["all"]["made"]["profile"] == "smoke"
+    assert [(row["parts"], row["device"]) for row in makers(records.values())] == [(6, "cpu")]
+    stamps = {p.name: first.plan.path(p.name).stat().st_mtime_ns for p in parts}
+    assert work([first], threads=1, report=lines.append).done == 0
+    assert stamps == {p.name: first.plan.path(p.name).stat().st_mtime_ns for p in parts}
+
+
+def test_a_changed_option_redoes_the_part_and_what_needs_it(tmp_path):
+    def plan(value):
+        return task(
+            tmp_path,
+            part("a", "add", values=[value]),
+            part("b", "add", values=[5]),
+            part("c", "total", ("a",), parts=["a"]),
+        ).plan
+
+    old, new = plan(1), plan(2)
+    assert old.path("b") == new.path("b")
+    assert old.path("a") != new.path("a") and old.path("c") != new.path("c")
+    with pytest.raises(ValueError, match="c needs a, which does not come before it"):
+        Plan(tmp_path, [part("c", "total", ("a",), parts=["a"])], CODE)
+
+
+def test_a_stopped_run_keeps_what_is_done(tmp_path):
+    study = task(tmp_path, part("quick", "add", values=[1]), part("long", "slow", seconds=600))
+    assert work([study], seconds=0, threads=1) == crew.Outcome(0, 2, {})
+
+    def interrupt(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work([study], threads=1, report=interrupt)
+    assert study.plan.missing() == ["long"] and study.plan.done()["quick"]["value"] == 1
+    study.plan.path("quick").write_text("{ half")
+    with pytest.raises(UserError, match="delete it, and the part is done again"):
+        study.plan.done()
+
+
+def test_unfinished_work_outlives_a_failure_and_goes_when_the_part_is_done(tmp_path):
+    study = task(tmp_path, part("p", "patient"))
+    place = study.plan.place("p", "cpu")
+    with pytest.raises(RuntimeError):
+        perform(study.plan, "p", "cpu", "smoke", 0)
+    assert place.work.is_dir() and study.plan.missing() == ["p"]
+    assert perform(study.plan, "p", "cpu", "smoke", 0)["value"] == "xx"
+    assert not place.work.exists() and not study.plan.missing()
+
+
+def test_failures_and_dead_processes_stop_only_what_needs_them(tmp_path):
+    study = task(
+        tmp_path,
+        part("dead", "killed"),
+        part("bad", "broken"),
+        part("after", "total", ("bad",), parts=["bad"]),
+        part("good", "add", values=[1, 2]),
+    )
+    outcome = work([study], threads=1, report=lambda line: None)
+    assert outcome.failed == {
+        ("study", "dead"): "its process ended with code 7",
+        ("study", "bad"): "ValueError: no such luck",
+    }
+    assert outcome.missing == 3 and study.plan.done()["good"]["value"] == 3
+    assert "study_parts.py" in (tmp_path / "bad.error.txt").read_text()
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    study = task(tmp_path, part("a", "add", values=[1]))
+    with crew.FileLock(tmp_path / "crew.lock"), pytest.raises(UserError, match="another run works on"):
+        work([study])
+
+
+def test_a_part_waits_for_its_device(tmp_path):
+    plan = Plan(
+        tmp_path, [Part("gpu", "study_parts:add", {}, (), "cuda"), part("any", "add", values=[])], CODE
+    )
+    assert plan.ready("cpu") == "any" and plan.ready("cuda") == "gpu"
+    assert plan.ready("cuda", ["gpu"]) == "any" and plan.ready("cpu", ["any"]) is None
+
+
+@pytest.mark.parametrize("domain", ["digits", "crowd", "specks"])
+def test_painted_scenes_are_the_scenes(tmp_path, domain):
+    base = scenes(domain, "train", size=9, canvas=64)
+    first, second = Painted(base, tmp_path), Painted(base, tmp_path)
+    assert first.fingerprint == base.fingerprint and not first.has_masks and first.coco is base.coco
+    for dataset in (first, second, Painted(base, tmp_path)):
+        for index in range(len(base)):
+            (picture, target), (wanted, truth) = dataset[index], base[index]
+            assert np.array_equal(picture, wanted) and (target.image_id, target.size) == (index + 1, (64, 64))
+            assert target.labels.equal(truth.labels) and target.boxes.equal(truth.boxes)
+    with pytest.raises(IndexError):
+        first[9]
+    size = sum(path.stat().st_size for path in tmp_path.glob("*.bin"))
+    assert size == 9 * (3 * 64 * 64 + 1154)
+    json.dumps(first.coco)
