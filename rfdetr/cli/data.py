@@ -1,11 +1,9 @@
 """`python -m rfdetr data`: look at datasets, check them, convert them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-
-from rfdetr.errors import UserError
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Look at datasets, check and convert them."
@@ -26,33 +24,27 @@ def list_datasets() -> None:
 
 @app.command()
 def check(
-    data: Annotated[str, typer.Argument(help="A registered name or a COCO or VOC folder.")],
+    data: Annotated[str, typer.Argument(help="A registered name or the folder of a dataset.")],
     split: Annotated[str | None, typer.Option(help="Only this split; default: all that there are.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write all of it to this JSON file.")] = None,
 ) -> None:
-    """Count images and objects, decode every image, list every flaw."""
-    from rfdetr.data.coco import CocoDataset
-    from rfdetr.data.registry import load_dataset
+    """Open every split, decode every image, compare the splits, list every flaw.
 
-    opened = 0
-    for name in [split] if split else ["train", "val", "test"]:
-        try:
-            options: dict[str, Any] = {} if _embedded(data) else {"unreadable": "skip"}
-            dataset = load_dataset(data, name, **options)
-        except UserError:
-            if split or (name == "test" and not opened):
-                raise
-            continue
-        opened += 1
-        objects = len(dataset.coco["annotations"])
-        print(f"{name}: {len(dataset)} images, {objects} objects, classes {', '.join(dataset.class_names)}")
-        if isinstance(dataset, CocoDataset):
-            print(dataset.check())
+    Exit code 0: no problem; 1: problems, or a split that cannot be opened; 2: there is no such dataset.
+    """
+    from rfdetr.data.folders import SPLITS, canonical_split
+    from rfdetr.data.inspection import inspect_dataset
+    from rfdetr.files import write_json
 
-
-def _embedded(name: str) -> bool:
-    from rfdetr.data.scenes import DOMAINS
-
-    return name in DOMAINS
+    splits = (canonical_split(split),) if split else SPLITS
+    found = inspect_dataset(data, splits, lambda text: print(f"{text}\n", flush=True))
+    if found.between:
+        print(found.between)
+    if found.stopping:
+        print(f"`train` will stop: {'; '.join(found.stopping)}")
+    if out is not None:
+        write_json(out, found.to_dict())
+    raise typer.Exit(1 if found.problems else 0)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from rfdetr.data.categories import shortened
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.data.report import Problem
 from rfdetr.errors import UserError
@@ -28,7 +29,7 @@ def before_training(train: DetectionDataset, val: DetectionDataset | None = None
     """
     announce(train, *([] if val is None else [val]))
     if train.untrainable:
-        raise UserError(train.untrainable)
+        raise UserError(f"there is nothing to learn from: {train.untrainable}")
     for problem in compare_splits(train, val) if val is not None else []:
         if problem.stops:
             raise UserError(problem.text)
@@ -38,7 +39,7 @@ def before_search(dataset: DetectionDataset) -> None:
     """Print the line of a dataset with problems; UserError if it has no object, so that no AP is defined."""
     announce(dataset)
     if dataset.untrainable:
-        raise UserError(f"AP is undefined: no objects. {dataset.untrainable}")
+        raise UserError(f"AP is undefined: {dataset.untrainable}")
 
 
 def announce(*datasets: DetectionDataset) -> None:
@@ -57,7 +58,7 @@ def compare_splits(train: DetectionDataset, other: DetectionDataset) -> list[Pro
     if other.class_names == train.class_names:
         return []
     known = {" ".join(name.split()).casefold(): name for name in train.class_names}
-    ids = [a["category_id"] for a in other.coco["annotations"] if not a.get("iscrowd")]
+    ids = [annotation["category_id"] for annotation in other.coco["annotations"]]
     used = Counter(other.category_ids.index_of(category) for category in ids)
     problems = []
     for index, count in sorted(used.items()):
@@ -68,13 +69,8 @@ def compare_splits(train: DetectionDataset, other: DetectionDataset) -> list[Pro
         meant = f" (is it {alike!r}, written otherwise?)" if alike else ""
         text = (
             f"{other.split} has {count} object{'s' * (count != 1)} of the class {name!r}, which {train.split}"
-            f" does not have{meant}; its classes are {short(train.class_names)}: give both splits the same"
-            " names, or remove these objects"
+            f" does not have{meant}; its classes are {shortened(train.class_names)}: give both splits the"
+            " same names, or remove these objects"
         )
         problems.append(Problem(OTHER_CLASS, text, stops=True))
     return problems
-
-
-def short(names: tuple[str, ...], limit: int = 10) -> str:
-    """Names with commas, at most `limit` of them."""
-    return ", ".join(names[:limit]) + (f", ... ({len(names)})" if len(names) > limit else "")

@@ -1,9 +1,9 @@
-"""COCO-format folders: COCO 2017 itself, Roboflow exports, and what `convert_voc` writes.
+"""COCO-format folders: COCO 2017 itself, Roboflow exports, and what other formats are converted to.
 
 Real annotation files have flaws. They are repaired where there is one sensible reading (a box that reaches
 over the edge is clipped), left out where there is none (a box without area), and counted in `dataset.report`
 either way. Only what would change the meaning of the data stops: an unknown category, two pictures with one
-id, a missing file.
+id, a missing file, boxes of another format.
 """
 
 import os
@@ -15,27 +15,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from rfdetr.data.annotations import clean_box, decode_segmentation, read_annotations, usable_mask
-from rfdetr.data.categories import CategoryMap
+from rfdetr.data.annotations import read_annotations, read_categories
+from rfdetr.data.categories import shortened
 from rfdetr.data.dataset import DetectionDataset, Target, digest
-from rfdetr.data.images import read_header, read_image
+from rfdetr.data.images import read_image
+from rfdetr.data.listing import HEADER_LIMIT, list_pictures, wrong_size
+from rfdetr.data.masks import box_polygon, clean_mask, decode_segmentation
+from rfdetr.data.objects import UNUSABLE_MASK, clean_annotations
 from rfdetr.data.report import DataReport
 from rfdetr.errors import UserError
 from rfdetr.files import sha256_file
 
-HEADER_LIMIT = 5000
-"""Datasets of at most this many images have every file's header read when they are opened (sizes are
-verified).
-"""
 CACHE_BYTES = 2**29
 
 
 class CocoDataset(DetectionDataset):
     """One split in COCO format.
 
-    annotations: the JSON file. images: the folder that its file names are relative to. unreadable: "error"
-    stops at the first missing or damaged picture; "skip" reads every picture once, leaves the bad ones out
-    and reports them.
+    annotations: the JSON file. images: the folder that its file names are relative to. within: the folder
+    that all pictures must lie in (default: the one that holds both). unreadable: "error" stops at the first
+    missing or damaged picture; "skip" reads every picture once, leaves the bad ones out and reports them.
     masks: load instance masks; None does so if every object has one. cache_bytes: decoded pictures are kept
     in memory until they take this much (512 MiB; 0 keeps none). cache_side: pictures are reduced so that the
     longer side has at most this many pixels: more of them fit, and resizing is cheaper, but the network's
@@ -52,6 +51,7 @@ class CocoDataset(DetectionDataset):
         name: str = "coco",
         split: str = "train",
         *,
+        within: str | os.PathLike[str] | None = None,
         unreadable: str = "error",
         masks: bool | None = None,
         cache_bytes: int = CACHE_BYTES,
@@ -67,23 +67,31 @@ class CocoDataset(DetectionDataset):
         self._cache: dict[int, np.ndarray] = {}
         self._cached_bytes = 0
         content = read_annotations(self.path)
-        self.category_ids = CategoryMap.from_coco(content["categories"])
-        images_list = self._images(content["images"], unreadable)
-        if unreadable == "skip":
-            images_list = [image for image in images_list if self._readable(image)]
-        self._sizes = [(image["height"], image["width"]) for image in images_list]
-        kept = self._annotations(content["annotations"], images_list, {i["id"] for i in content["images"]})
-        self._coco = {"images": images_list, "annotations": kept, "categories": content["categories"]}
+        self.category_ids, categories = read_categories(self.path, content["categories"], self.report)
+        self.decoded = unreadable == "skip"
+        listing = list_pictures(
+            self.path,
+            self.folder,
+            content["images"],
+            self.report,
+            within=None if within is None else Path(within),
+            skip=self.decoded,
+        )
+        self._as_stored = listing.as_stored
+        kept = clean_annotations(self.path, content["annotations"], listing, categories, self.report)
+        self._coco = {
+            "images": listing.images,
+            "annotations": kept,
+            "categories": self.category_ids.to_coco(),
+        }
+        self._sizes = [(image["height"], image["width"]) for image in listing.images]
         self._objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for annotation in kept:
-            if annotation.get("iscrowd"):
-                self.report.note("crowd regions (count in evaluation, not in training)")
-            else:
+            if not annotation["iscrowd"]:
                 self._objects[annotation["image_id"]].append(annotation)
         self._masks = self._decide_masks(masks)
-        empty = sum(1 for image in images_list if not self._objects.get(image["id"]))
-        if empty:
-            self.report.note("images without objects (legal)", empty)
+        self._note_objects()
+        self._note_classes()
 
     def __len__(self) -> int:
         return len(self._coco["images"])
@@ -98,6 +106,11 @@ class CocoDataset(DetectionDataset):
         """True when instance masks are loaded."""
         return self._masks
 
+    @property
+    def files(self) -> list[Path]:
+        """The picture of every index."""
+        return [self.folder / image["file_name"] for image in self._coco["images"]]
+
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the annotation file, and of names and sizes in bytes of the pictures (small datasets)."""
@@ -107,16 +120,17 @@ class CocoDataset(DetectionDataset):
         return digest(sha256_file(self.path), tuple(files), self._masks, self.cache_side)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, Target]:
-        """Picture (reduced if `cache_side` says so) and target; `target.size` is the file's own size."""
+        """Picture (reduced if `cache_side` says so) and target; `target.size` is the size of the whole
+        picture as it is read.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {self!r}")
         entry = self._coco["images"][index]
         image = self._image(index)
-        height, width = self._sizes[index]
-        if self.cache_side is None and image.shape[:2] != (height, width):
+        if self.cache_side is None and image.shape[:2] != self._sizes[index]:
             # A large dataset, whose headers are not read beforehand.
-            height, width = image.shape[:2]
-            self._fix_size(index, height, width)
+            self._fix_size(index, image.shape[0], image.shape[1])
+        height, width = self._sizes[index]
         objects = self._objects.get(entry["id"], [])
         boxes = np.array([o["bbox"] for o in objects], dtype=np.float64).reshape(-1, 4)
         low = np.clip(boxes[:, :2], 0, [width, height])
@@ -133,143 +147,74 @@ class CocoDataset(DetectionDataset):
         )
         return image, target
 
-    def check(self) -> DataReport:
-        """Decode every picture once; damaged ones and wrong sizes are added to the report, which is
-        returned.
-        """
-        for image in self._coco["images"]:
-            self._readable(image)
-        return self.report
-
-    def _images(self, entries: list[dict[str, Any]], unreadable: str) -> list[dict[str, Any]]:
-        present = {}
-        for folder in {(self.folder / str(entry.get("file_name", ""))).parent for entry in entries}:
-            if folder.is_dir():
-                present.update({Path(item.path): item for item in os.scandir(folder)})
-        kept: dict[int, dict[str, Any]] = {}
-        missing = []
-        for entry in entries:
-            number, file_name = entry.get("id"), entry.get("file_name")
-            if number is None or file_name is None:
-                raise UserError(f"{self.path}: an image entry has no id or no file_name: {str(entry)[:80]}")
-            if number in kept:
-                if kept[number]["file_name"] != file_name:
-                    raise UserError(
-                        f"{self.path}: image id {number} stands for {kept[number]['file_name']} and for"
-                        f" {file_name}: whose annotations are they? Give every image its own id"
-                    )
-                self.report.add("image listed twice (used once)", file_name)
-            elif self.folder / file_name not in present:
-                missing.append(file_name)
-            else:
-                kept[number] = dict(entry)
-        if missing and (unreadable == "error" or not kept):
-            raise UserError(
-                f"{self.path}: {len(missing)} of {len(entries)} pictures are not in {self.folder}, the"
-                " first is "
-                f"{missing[0]}: restore them, give the right folder, or open the dataset with"
-                ' unreadable="skip"'
-            )
-        for file_name in missing:
-            self.report.add("missing picture (left out)", file_name)
-        images = list(kept.values())
-        self._complete_sizes(images)
-        return images
-
-    def _complete_sizes(self, images: list[dict[str, Any]]) -> None:
-        verify = len(images) <= HEADER_LIMIT
-        for image in images:
-            known = bool(image.get("height")) and bool(image.get("width"))
-            if known and not verify:
-                continue
-            try:
-                header = read_header(self.folder / image["file_name"])
-            except UserError:
-                # Damaged: found again, and handled by the chosen policy, when the picture is read.
-                image.setdefault("height", 0), image.setdefault("width", 0)
-                continue
-            told = (image["height"], image["width"]) if known else None
-            height, width = header.size if header.turned(told) is False else header.shown
-            if known and (image["height"], image["width"]) != (height, width):
-                self._report_size(image, height, width)
-            image["height"], image["width"] = height, width
-
-    def _report_size(self, image: dict[str, Any], height: int, width: int) -> None:
-        told = f"{image['width']}x{image['height']}"
-        self.report.add(
-            "wrong image size in the annotations (corrected)",
-            f"{image['file_name']}: {told}, is {width}x{height}",
-        )
-
     def _fix_size(self, index: int, height: int, width: int) -> None:
         image = self._coco["images"][index]
-        self._report_size(image, height, width)
+        problem = wrong_size(image["file_name"], self._sizes[index], (height, width))
+        self.report.add(*problem, file=image["file_name"])
         image["height"], image["width"] = height, width
         self._sizes[index] = (height, width)
-
-    def _readable(self, image: dict[str, Any]) -> bool:
-        try:
-            read_image(self.folder / image["file_name"])
-        except UserError as error:
-            self.report.add("unreadable picture", str(error))
-            return False
-        return True
-
-    def _annotations(
-        self, entries: list[dict[str, Any]], images: list[dict[str, Any]], listed: set[int]
-    ) -> list[dict[str, Any]]:
-        sizes = {image["id"]: (image["height"], image["width"]) for image in images}
-        kept, ids = [], set()
-        for position, entry in enumerate(entries):
-            label = f"annotation {entry.get('id', f'number {position}')}"
-            if entry.get("category_id") not in self.category_ids:
-                raise UserError(
-                    f"{self.path}: {label} has the unknown category id {entry.get('category_id')} (known:"
-                    f" {', '.join(map(str, self.category_ids.ids[:10]))}"
-                    f"{', ...' if len(self.category_ids) > 10 else ''}):"
-                    " add it to the file's categories or remove the annotation"
-                )
-            if entry.get("image_id") not in sizes:
-                if entry.get("image_id") not in listed:
-                    self.report.add("annotation of an unknown image (left out)", label)
-                continue  # its picture was left out, and is reported already
-            box = clean_box(entry, label, *sizes[entry["image_id"]], self.report)
-            if box is None:
-                continue
-            if entry.get("id") in ids:
-                self.report.add("annotation id used twice (kept)", label)
-            ids.add(entry.get("id"))
-            kept.append({**entry, "bbox": box})
-        return kept
+        for annotation in self._objects.get(image["id"], []):
+            mask, flaw = clean_mask(annotation.get("segmentation"), height, width)
+            if mask is None and flaw:
+                text = f"annotation {annotation['id']}: {flaw}"
+                self.report.add(UNUSABLE_MASK, text, file=str(self.path), annotation=annotation["id"])
+            annotation["segmentation"] = mask or box_polygon(annotation["bbox"])
 
     def _decide_masks(self, wanted: bool | None) -> bool:
-        if wanted is False:
+        objects = [annotation for found in self._objects.values() for annotation in found]
+        without = [annotation for annotation in objects if "segmentation" not in annotation]
+        if without:
+            first, several = without[0]["id"], len(without) < len(objects)
+            which = (
+                f"annotation {first} (one of {len(without)} of {len(objects)})" if several else "no object"
+            )
+            self.maskless = f"{self.path}: {which} has {'no' if several else 'a'} usable mask"
+            if wanted:
+                raise UserError(f"{self.maskless}: add a segmentation to it, or train boxes alone")
+            if several:
+                text = f"annotation {first}, {len(without)} of {len(objects)}"
+                kind = "masks not used: some objects have none"
+                self.report.add(kind, text, file=str(self.path), annotation=first)
             return False
-        sizes = dict(zip((image["id"] for image in self._coco["images"]), self._sizes, strict=True))
-        total, bad = 0, []
-        for image_id, objects in self._objects.items():
-            for annotation in objects:
-                total += 1
-                if not usable_mask(annotation.get("segmentation"), *sizes[image_id]):
-                    bad.append(annotation.get("id"))
-        if not bad or not total:
-            return bool(total) or bool(wanted)
-        if wanted:
-            raise UserError(
-                f"{self.path}: annotation {bad[0]} (one of {len(bad)} of {total}) has no usable mask: "
-                "add a segmentation to it, or train boxes alone"
+        if wanted is False or not (objects or wanted):
+            return False
+        for annotation in self._coco["annotations"]:
+            if "segmentation" not in annotation:
+                annotation["segmentation"] = box_polygon(annotation["bbox"])
+                self.report.note("crowd regions without a mask (their box counts)")
+        return True
+
+    def _note_objects(self) -> None:
+        crowds = sum(annotation["iscrowd"] for annotation in self._coco["annotations"])
+        empty = sum(1 for image in self._coco["images"] if not self._objects.get(image["id"]))
+        if crowds:
+            self.report.note("crowd regions (count in evaluation, not in training)", crowds)
+        if empty:
+            self.report.note("images without objects (legal)", empty)
+        if empty < len(self):
+            return
+        self.untrainable = f"{self.path} has no {'objects' if len(self) else 'images'}"
+        if crowds:
+            self.untrainable += (
+                f": all {crowds} annotations are crowd regions (iscrowd 1), which are neither learned nor"
+                " counted; set iscrowd to 0 for single objects"
             )
-        if len(bad) < total:
-            self.report.add(
-                "masks not used: some objects have none", f"annotation {bad[0]}, {len(bad)} of {total}"
-            )
-        return False
+        train = self.split == "train"
+        kind = "no object to learn from" if train else "no object: AP is undefined"
+        self.report.add(kind, self.untrainable, file=str(self.path), stops=train)
+
+    def _note_classes(self) -> None:
+        used = {annotation["category_id"] for found in self._objects.values() for annotation in found}
+        unused = [c["name"] for c in self._coco["categories"] if c["id"] not in used]
+        if used and unused:
+            self.report.note(f"classes without an object ({shortened(unused)})", len(unused))
 
     def _image(self, index: int) -> np.ndarray:
         if index in self._cache:
             return self._cache[index].copy()
-        file = self.folder / self._coco["images"][index]["file_name"]
-        image = read_image(file, oriented=self._sizes[index], max_side=self.cache_side)
+        entry = self._coco["images"][index]
+        oriented = False if entry["id"] in self._as_stored else self._sizes[index]
+        image = read_image(self.folder / entry["file_name"], oriented=oriented, max_side=self.cache_side)
         if self._cached_bytes + image.nbytes <= self.cache_bytes:
             self._cache[index] = image.copy()
             self._cached_bytes += image.nbytes

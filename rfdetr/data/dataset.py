@@ -46,8 +46,8 @@ class DetectionDataset(ABC):
 
     name, split: as registered. category_ids: the class-id convention. flip: probability of a horizontal flip
     that keeps the classes' meaning (0 where a mirrored object is no object of its class, as for digits).
-    report: what is wrong with the data; None for data that are made here. untrainable: why there is nothing
-    to learn from, in a sentence. maskless: why there are no masks. Both are "" where that is not so.
+    report: what is wrong with the data; None for data that are made here. untrainable: why there is
+    no object to learn from or to find. maskless: why there are no masks. Both are "" where that is not so.
     """
 
     name: str

@@ -22,6 +22,10 @@ _ALIASES = {
 }
 
 
+class NotFoundError(UserError):
+    """There is no such dataset, or it has no such split."""
+
+
 def canonical_split(split: str) -> str:
     """One of `SPLITS` for any of its usual names. Raises UserError for another name."""
     for name, aliases in _ALIASES.items():
@@ -52,8 +56,12 @@ def _image_folder(root: Path, *names: str) -> Path:
 
 
 def image_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """Pictures directly in a folder, by file name."""
-    return sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    """Pictures directly in a folder, by file name; hidden files (`._a.jpg` of macOS) are none."""
+    return sorted(
+        path
+        for path in Path(folder).iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
 
 
 def coco_folder(
@@ -61,11 +69,11 @@ def coco_folder(
 ) -> CocoDataset:
     """Open one split of a COCO-format folder; `options` are those of `CocoDataset`.
 
-    Raises UserError when the folder has no such split, naming those it has.
+    Pictures must lie in the folder. Raises NotFoundError when it has no such split, naming those it has.
     """
     root, split = Path(root), canonical_split(split)
     if not root.is_dir():
-        raise UserError(f"dataset folder {root} does not exist: check the path")
+        raise NotFoundError(f"dataset folder {root} does not exist: check the path")
     found = find_splits(root)
     if split not in found:
         has = (
@@ -75,9 +83,11 @@ def coco_folder(
                 "expected train/_annotations.coco.json (and valid, test) or annotations/instances_train*.json"
             )
         )
-        raise UserError(f"{root} has no split {split!r} in COCO format: {has}")
+        raise NotFoundError(f"{root} has no split {split!r} in COCO format: {has}")
     annotations, images = found[split]
-    dataset = CocoDataset(annotations, images, name or root.resolve().name, split, **options)
+    dataset = CocoDataset(
+        annotations, images, name or root.resolve().name, split, **{"within": root, **options}
+    )
     conversion = root / "report.json"
     if (
         conversion.is_file()

@@ -8,7 +8,7 @@ from typing import Any
 
 from rfdetr.data.dataset import DetectionDataset, digest
 from rfdetr.data.download import data_home, obtain
-from rfdetr.data.folders import canonical_split, coco_folder, find_splits
+from rfdetr.data.folders import NotFoundError, canonical_split, coco_folder, find_splits
 from rfdetr.data.manifests import load_manifest, manifest_names
 from rfdetr.data.scenes import BASE_CANVAS, DOMAINS, scenes
 from rfdetr.data.voc import convert_voc, find_voc
@@ -55,7 +55,7 @@ def load_dataset(
     else:
         folder = Path(name)
         if not folder.is_dir():
-            raise UserError(
+            raise NotFoundError(
                 f"unknown dataset {name!r}: give the path of a folder, or one of {', '.join(dataset_names())}"
             )
     dataset = _open(folder, split, name if first in manifest_names() else None, options)

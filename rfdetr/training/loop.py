@@ -123,7 +123,7 @@ def check_inputs(
                 " rfdetr.with_classes(network, categories=dataset.category_ids), as `train --weights` does"
             )
     if dataset.untrainable:
-        raise UserError(dataset.untrainable)
+        raise UserError(f"there is nothing to learn from: {dataset.untrainable}")
     if model.config.segmentation and not dataset.has_masks:
         raise UserError(
             f"{dataset!r} has no masks, the network has a mask head"
