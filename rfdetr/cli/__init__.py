@@ -13,6 +13,7 @@ from rfdetr.arch import ArchError
 from rfdetr.cli.book import book
 from rfdetr.cli.data import app as data_app
 from rfdetr.cli.measure import benchmark, export, t4
+from rfdetr.cli.nas import nas
 from rfdetr.cli.predict import predict
 from rfdetr.cli.search import results, search, select
 from rfdetr.cli.train import evaluate, train
@@ -28,7 +29,7 @@ app = typer.Typer(
     ),
 )
 app.add_typer(data_app, name="data")
-for _command in (train, evaluate, search, select, results, export, predict, benchmark, t4, book):
+for _command in (nas, train, evaluate, search, select, results, export, predict, benchmark, t4, book):
     app.command()(_command)
 
 # Newer releases of typer carry their own copy of click, so the class is taken from where it surely is.

@@ -205,17 +205,7 @@ class SubNet(nn.Module):
         config = supernet.config.cut_to(arch)
         with torch.device("meta"):
             self.network = RFDETR(**config.to_dict())
-        source = supernet.state_dict()
-        cut = {
-            name: _cut(source[name], target.shape)
-            for name, target in self.network.state_dict().items()
-            if name not in _RESIZED
-        }
-        with torch.no_grad():
-            cut["backbone.patch_kernel"] = resize_kernel(source["backbone.patch_kernel"], arch.patch_size)
-            cut["backbone.positions"] = resize_positions(source["backbone.positions"], arch.grid)
-        copies = {name: tensor.detach().clone() for name, tensor in cut.items()}
-        self.network.load_state_dict(copies, assign=True)
+        self.network.load_state_dict(cut_weights(supernet, config, arch), assign=True)
         self.eval()
 
     @property
@@ -235,6 +225,20 @@ class SubNet(nn.Module):
 
 
 _RESIZED = ("backbone.patch_kernel", "backbone.positions")
+
+
+def cut_weights(supernet: RFDETR, config: ModelConfig, arch: Arch) -> dict[str, Tensor]:
+    """Copies of a supernet's weights for a network of the sizes `config`, whose kernel and positions are
+    those of `arch`.
+    """
+    source = supernet.state_dict()
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in RFDETR(**config.to_dict()).state_dict().items()}
+    cut = {name: _cut(source[name], shape) for name, shape in shapes.items() if name not in _RESIZED}
+    with torch.no_grad():
+        cut["backbone.patch_kernel"] = resize_kernel(source["backbone.patch_kernel"], arch.patch_size)
+        cut["backbone.positions"] = resize_positions(source["backbone.positions"], arch.grid)
+    return {name: tensor.detach().clone() for name, tensor in cut.items()}
 
 
 def _cut(tensor: Tensor, shape: Sequence[int]) -> Tensor:

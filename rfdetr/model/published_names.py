@@ -14,6 +14,7 @@ from rfdetr.model.config import ModelConfig
 
 ENCODER = "backbone.0.encoder.encoder."
 PROJECTOR = "backbone.0.projector.stages.0."
+MASK_TOKEN = ENCODER + "embeddings.mask_token"
 
 
 def _flat_groups(t: Tensor, config: ModelConfig) -> Tensor:
@@ -121,6 +122,26 @@ JOIN: dict[str, Callable[[list[Tensor], ModelConfig], Tensor]] = {
 }
 
 
+SPLIT: dict[str, Callable[[Tensor, int], list[Tensor]]] = {
+    "same": lambda tensor, count: [tensor],
+    "rows": lambda tensor, count: list(tensor.chunk(count)),
+    "stack": lambda tensor, count: list(tensor.unbind()),
+    "groups": lambda tensor, count: [tensor.flatten(0, 1)],
+}
+"""The inverse of `JOIN`: a tensor of ours into the `count` published ones that it is made of."""
+
+
+def to_published(state: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Our state dict, of a network of exactly these sizes, under the published names (see
+    `from_published`).
+    """
+    found: dict[str, Tensor] = {}
+    for ours, published, how in names(config):
+        parts = SPLIT[how](state[ours], len(published))
+        found |= {name: part.contiguous() for name, part in zip(published, parts, strict=True)}
+    return found
+
+
 def from_published(state: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """A published state dict in our names and shapes, for a network of exactly these sizes.
 
@@ -138,7 +159,7 @@ def published_names(config: ModelConfig) -> dict[str, tuple[str, ...]]:
 
 UNUSED = {
     "_kp_active_mask": "empty placeholder of a key-point head",
-    ENCODER + "embeddings.mask_token": "used in DINOv2's pre-training only",
+    MASK_TOKEN: "used in DINOv2's pre-training only",
 }
 """Published tensors that no prediction needs -> why they are dropped."""
 

@@ -1,0 +1,171 @@
+"""Choosing networks by latency, and what they reach on pictures that played no part in choosing them.
+
+A network that was chosen because it was best on the validation pictures looks better there than it is: the
+choice takes its luck along. So every chosen network is evaluated on the test split, with a bootstrap interval
+over pictures.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rfdetr.arch import Arch
+from rfdetr.data.dataset import DetectionDataset
+from rfdetr.errors import UserError
+from rfdetr.evaluation.bootstrap import Matches, bootstrap_ap
+from rfdetr.evaluation.coco import CocoResult, evaluate
+from rfdetr.files import write_json
+from rfdetr.model.detector import RFDETR
+from rfdetr.nas.options import NasOptions
+from rfdetr.search.pareto import front, published_latency, select
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rfdetr.nas.run import Run
+
+SPREAD = (0.0, 0.5, 1.0)
+"""Where three latencies lie on the useful part of the front, in the logarithm, when none is asked for."""
+USEFUL = 0.5
+"""That part has at least this share of the best accuracy."""
+RESAMPLES = 1000
+
+
+def latency_column(table: "pd.DataFrame") -> str:
+    """The column that decides: what all sub-networks have."""
+    return "predicted_ms" if "predicted_ms" in table else "latency_ms"
+
+
+def targets(options: NasOptions, table: "pd.DataFrame", metric: str) -> list[dict[str, Any]]:
+    """The latencies to choose for: {label, ms, kind}, kind "at most" or "within 10 %"."""
+    if options.targets_ms:
+        return [{"label": f"at most {ms:g} ms", "ms": ms, "kind": "max"} for ms in options.targets_ms]
+    if options.like:
+        return [{"label": f"like {n}", "ms": published_latency(n), "kind": "like"} for n in options.like]
+    column = latency_column(table)
+    best = front(table, metric, column)
+    best = best[best[metric] >= USEFUL * best[metric].max()]
+    low, high = float(best[column].min()), float(best[column].max())
+    points = [low * (high / low) ** share for share in SPREAD] if high > low else [low]
+    return [{"label": f"at most {ms:.3g} ms", "ms": ms, "kind": "max"} for ms in points]
+
+
+def pick(table: "pd.DataFrame", wanted: Sequence[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
+    """The best sub-network of each target: the target and arch, its row's metric, latency, and whether it was
+    timed.
+
+    One network that is best for several targets stands once, with all their labels. Raises UserError when no
+    target has a network.
+    """
+    column = latency_column(table)
+    found: dict[str, dict[str, Any]] = {}
+    refused = []
+    for target in wanted:
+        limit = {"max_latency_ms" if target["kind"] == "max" else "target_latency_ms": target["ms"]}
+        try:
+            row = select(table, accuracy=metric, latency=column, **limit)
+        except UserError as error:
+            refused.append(f"{target['label']}: {error}")
+            continue
+        arch = Arch(**{knob: int(row[knob]) for knob in Arch.KNOBS})
+        entry = found.setdefault(
+            arch.id,
+            {
+                "arch": arch.id,
+                "targets": [],
+                "val_AP": float(row[metric]),
+                "latency_ms": float(row[column]),
+                "timed": bool("latency_ms" in row and np.isfinite(row["latency_ms"])),
+            },
+        )
+        entry["targets"].append(target["label"])
+    if not found:
+        raise UserError(f"no network fits a latency that was asked for: {'; '.join(refused)}")
+    return [*found.values(), *({"refused": text} for text in refused)]
+
+
+def scored(
+    model: RFDETR, dataset: DetectionDataset, arch: Arch, metric: str, seed: int
+) -> tuple[dict[str, Any], CocoResult]:
+    """(numbers, result) of one sub-network: AP with its interval, AP50, by size, by class; of boxes or
+    masks.
+    """
+    result = evaluate(model, dataset, arch)
+    masks = metric.startswith("mask")
+    numbers = result.masks if masks else result.boxes
+    if numbers is None:
+        raise UserError(f"{dataset!r} or the network has no masks: search with --metric AP")
+    kind = "segm" if masks else "bbox"
+    entry: dict[str, Any] = {
+        "AP": numbers["AP"],
+        "numbers": dict(numbers.values),
+        "per_class": dict(numbers.per_class),
+        "images": len(dataset),
+    }
+    if np.isfinite(numbers["AP"]):
+        interval = bootstrap_ap(dataset, result.detections, kind, resamples=RESAMPLES, seed=seed)
+        entry |= {"low": interval.low, "high": interval.high}
+    return without_nan(entry), result
+
+
+def choose(run: "Run", folder: Path) -> dict[str, Any]:
+    """The stage: networks with their validation and test numbers, and what no network was found for."""
+    model = run.network()
+    entries = pick(run.table(), targets(run.options, run.table(), run.metric), run.metric)
+    networks = [entry for entry in entries if "arch" in entry]
+    for entry in networks:
+        arch = Arch.parse(entry["arch"])
+        entry["val"], _ = scored(model, run.data("val"), arch, run.metric, run.options.seed)
+        entry["test"] = run.test_scores(model, arch, folder / f"test-{entry['arch']}.json")
+    return {"networks": networks, "refused": [entry["refused"] for entry in entries if "refused" in entry]}
+
+
+def matches(dataset: DetectionDataset, result: CocoResult, metric: str) -> Matches:
+    """For paired differences between networks on the same pictures."""
+    return Matches(dataset, result.detections, "segm" if metric.startswith("mask") else "bbox")
+
+
+def without_nan(value: Any) -> Any:
+    """Undefined numbers as None, which JSON has a word for."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def keep_detections(path: Path, result: CocoResult, least: float = 0.02) -> None:
+    """Detections of a split for the report: JSON, one entry per picture; scores under `least` are left
+    out.
+    """
+    rows = []
+    for found in result.detections:
+        keep = np.asarray(found["scores"]) >= least
+        rows.append(
+            {
+                "image_id": int(found["image_id"]),
+                "scores": np.asarray(found["scores"])[keep].round(4).tolist(),
+                "labels": np.asarray(found["labels"])[keep].tolist(),
+                "boxes": np.asarray(found["boxes"])[keep].round(1).tolist(),
+            }
+        )
+    write_json(path, {"least_score": least, "pictures": rows})
+
+
+def read_detections(path: Path) -> list[dict[str, Any]]:
+    """What `keep_detections` wrote, as the evaluation takes it."""
+    rows = json.loads(path.read_text(encoding="utf-8"))["pictures"]
+    return [
+        {
+            "image_id": row["image_id"],
+            "scores": np.array(row["scores"], dtype=np.float32),
+            "labels": np.array(row["labels"], dtype=np.int64),
+            "boxes": np.array(row["boxes"], dtype=np.float32).reshape(-1, 4),
+        }
+        for row in rows
+    ]

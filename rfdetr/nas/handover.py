@@ -1,0 +1,136 @@
+"""A chosen network as a file that works without this run, with a card that says what it is."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rfdetr.benchmark.accuracy import evaluate_artifact
+from rfdetr.data.manifests import load_manifest, manifest_names
+from rfdetr.data.transforms import MEAN, STD
+from rfdetr.evaluation.outcomes import best_threshold
+from rfdetr.export import export_onnx
+from rfdetr.export.artifact import Artifact
+from rfdetr.files import write_atomic
+from rfdetr.nas.choose import read_detections, without_nan
+from rfdetr.nas.run import Run
+from rfdetr.nas.words import number as _number
+from rfdetr.provenance import commit, machine
+
+# Ten lines that need numpy, Pillow and ONNX Runtime alone.
+SNIPPET = """import numpy as np, onnxruntime as ort
+from PIL import Image
+session = ort.InferenceSession("{file}")
+names = {names}
+picture = Image.open("photo.jpg").convert("RGB")
+x = np.asarray(picture.resize(({side}, {side}), Image.Resampling.BILINEAR), np.float32) / 255
+x = ((x - np.float32({mean})) / np.float32({std})).transpose(2, 0, 1)[None]
+logits, boxes = session.run(["logits", "boxes"], {{session.get_inputs()[0].name: x}})
+scores = 1 / (1 + np.exp(-logits[0]))
+for query, label in zip(*np.where(scores > {threshold})):
+    cx, cy, w, h = boxes[0, query] * [*picture.size, *picture.size]
+    print(names[label], scores[query, label], cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+"""
+
+
+def card(artifact: Artifact, entry: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """The model card, Markdown.
+
+    entry  of the chosen network: arch, targets, latency_ms, val_AP, test (AP, low, high), tuned
+    about  data, licence, runtime, threads, machine, commit, command, classes, threshold, metric
+    """
+    test, arch = entry["test"], artifact.arch
+    side = arch.resolution if arch else "?"
+    interval = f" [{test['low']:.3f}, {test['high']:.3f}]" if "low" in test else ""
+    rows = {
+        "architecture": entry["arch"],
+        "chosen for": "; ".join(entry["targets"]),
+        "classes": ", ".join(about["classes"]),
+        "input": (
+            f"1 x 3 x {side} x {side}, RGB, resized without keeping the aspect ratio, normalised (see the"
+            " metadata)"
+        ),
+        "outputs": (
+            "logits [1, queries, classes] (sigmoid gives scores), boxes [1, queries, 4] (centre x, centre y,"
+            " width, height in 0..1)" + (", masks [1, queries, h, w] (logits)" if artifact.has_masks else "")
+        ),
+        f"{about['metric']} on test": (
+            f"{_number(test['AP'])}{interval} ({test['images']} pictures, 95 % bootstrap interval)"
+        ),
+        f"{about['metric']} on validation": (
+            f"{_number(entry['val_AP'])} (it was chosen by this number, which flatters it)"
+        ),
+        "latency": (
+            f"{entry['latency_ms']:.3g} ms, {about['runtime']}, {about['precision']}, {about['threads']}"
+            f" thread(s), batch 1, {'measured' if entry['timed'] else 'predicted from measured neighbours'},"
+            f" on {about['machine']}"
+        ),
+        "weights": (
+            "trained further after the choice" if entry.get("tuned") else "inherited from the supernet"
+        ),
+        "data": about["data"],
+        "licence of the data": about["licence"],
+        "SHA-256": f"`{artifact.sha256}`",
+        "made by": f"`{about['command']}`, commit `{about['commit']}`",
+    }
+    table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows.items())
+    code = SNIPPET.format(
+        file=artifact.file.name,
+        side=side,
+        threshold=about["threshold"],
+        names=json.dumps(list(about["classes"])),
+        mean=MEAN,
+        std=STD,
+    )
+    return (
+        f"# {artifact.file.stem}\n\n| | |\n| --- | --- |\n{table}\n\n## Use\n\n"
+        f"With this package: `python -m rfdetr predict {artifact.file.name} photo.jpg --out pictures`\n\n"
+        f"Without it:\n\n```python\n{code}```\n"
+    )
+
+
+def _cell(text: str) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def hand_over(run: Run, folder: Path) -> dict[str, Any]:
+    """The stage: for every chosen network a file, evaluated on the test split, and its card."""
+    test = run.data("test")
+    targets = [test[index][1] for index in range(len(test))]
+    rows = []
+    for entry in run.chosen:
+        tuned = run.tuned(entry["arch"])
+        model, arch, detections = run.final(entry["arch"])
+        artifact = export_onnx(model, arch, folder / f"{entry['arch']}.onnx")
+        checked = evaluate_artifact(artifact, test)
+        numbers = checked.masks if run.options.segmentation else checked.boxes
+        threshold, f1 = best_threshold(read_detections(detections), targets)
+        row = {**entry, "tuned": tuned is not None, **({"test": tuned["test"]} if tuned else {})}
+        row |= {"file": artifact.file.name, "sha256": artifact.sha256, "threshold": threshold, "f1": f1}
+        row["file_AP"] = without_nan(numbers["AP"] if numbers else None)
+        write_atomic(artifact.file.with_suffix(".md"), card(artifact, row, about(run, threshold)))
+        rows.append(row)
+    return {"networks": rows}
+
+
+def about(run: Run, threshold: float) -> dict[str, Any]:
+    """What a card says of the run."""
+    train = run.data("train")
+    return {
+        "metric": run.metric,
+        "classes": list(train.class_names),
+        "threshold": threshold,
+        "runtime": run.options.runtime,
+        "precision": run.options.precision,
+        "threads": run.options.threads,
+        "machine": machine(),
+        "data": f"{run.options.data} ({len(train)} training pictures)",
+        "licence": licence(run.options.data),
+        "command": run.command,
+        "commit": commit(),
+    }
+
+
+def licence(data: str) -> str:
+    """Of a registered dataset; for a folder that is the user's own affair."""
+    return load_manifest(data).licence if data in manifest_names() else "see the owner of the data"

@@ -1,0 +1,80 @@
+"""The network that a run starts from, its training space and its recipe.
+
+A pre-trained network keeps its own sizes and starts from the paper's recipe (Appendix A); one with random
+weights gets sizes that a processor can train in minutes, and the recipe for that.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rfdetr.arch import SearchSpace
+from rfdetr.data.dataset import DetectionDataset
+from rfdetr.errors import UserError
+from rfdetr.experiments.base.profiles import get_profile
+from rfdetr.model.detector import RFDETR
+from rfdetr.nas.look import Proposal
+from rfdetr.nas.options import NasOptions
+from rfdetr.training.config import TrainConfig
+
+_SEARCHED_PATCHES = (8, 10, 12, 14, 16)
+PROFILE = "cpu"
+"""Sizes of a network with random weights, and its recipe."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """model: on the processor, with the data's classes. space: what each step draws from. config: the recipe,
+    whose number of steps and batch size the plan sets. pretrained: whether its weights are any good. origin:
+    in words.
+    """
+
+    model: RFDETR
+    space: SearchSpace
+    config: TrainConfig
+    pretrained: bool
+    origin: str
+
+
+def start(options: NasOptions, dataset: DetectionDataset, proposal: Proposal) -> Start:
+    """The network of a run; the same options, data and seed give the same weights."""
+    if options.weights:
+        raise UserError("not yet")
+    return _from_scratch(options, dataset, proposal)
+
+
+def _from_scratch(options: NasOptions, dataset: DetectionDataset, proposal: Proposal) -> Start:
+    import torch
+
+    recipe = get_profile(PROFILE).recipe
+    space = proposal.space
+    sizes: dict[str, Any] = {
+        **recipe.model,
+        "position_grid": space.position_grid,
+        "decoder_layers": space.decoder_layers[-1],
+        "queries": space.queries[-1],
+        "segmentation": options.segmentation,
+        "categories": dataset.category_ids,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        model = RFDETR(dataset.num_classes, **sizes)
+    values = {**recipe.train, "seed": options.seed, "augment": True, "precision": "auto"}
+    return Start(model, space, TrainConfig.from_dict(values), False, "random weights")
+
+
+def search_space(begin: Start) -> SearchSpace:
+    """What is looked at after training: the trained token grids with patches and depths that training never
+    drew.
+
+    A network trained at one patch size is often better, and faster, at another picture size with as many
+    tokens.
+    """
+    space = begin.space
+    patches = sorted({*space.patch_sizes, *(p for p in _SEARCHED_PATCHES if p < max(space.patch_sizes))})
+    sides = sorted({resolution // p for resolution in space.resolutions for p in space.patch_sizes})
+    largest = max(space.windows) * max(patches)
+    resolutions = sorted({s * p for s in sides for p in patches if largest <= s * p <= space.resolutions[-1]})
+    depths = tuple(range(space.decoder_layers[-1] + 1))
+    most = space.queries[-1]
+    queries = tuple(sorted({max(1, round(most * part)) for part in (1 / 3, 2 / 3, 1)}))
+    return SearchSpace(tuple(resolutions), tuple(patches), space.windows, depths, queries)

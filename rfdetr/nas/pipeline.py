@@ -1,0 +1,230 @@
+"""The run from data to files: each stage with what decides it, what it needs, and what it says."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rfdetr.arch import SearchSpace
+from rfdetr.files import write_atomic, write_json
+from rfdetr.nas import baseline, choose, finetune, handover, look, plan, words
+from rfdetr.nas.options import NasOptions
+from rfdetr.nas.report import write_report
+from rfdetr.nas.run import SPLITS, Run
+from rfdetr.nas.stages import fresh
+from rfdetr.training.loop import train
+
+_INDENT = "      "
+
+
+@dataclass(frozen=True)
+class NasResult:
+    """networks: one entry per chosen network (arch, targets, latency_ms, val, test, file, ...). report: the
+    HTML page, or None where it could not be made. folder: of the run.
+    """
+
+    networks: list[dict[str, Any]]
+    report: Path | None
+    folder: Path
+
+
+def search_network(
+    options: NasOptions,
+    out: str | Path,
+    *,
+    command: str = "",
+    say: Callable[[str], None] = print,
+    dry_run: bool = False,
+) -> NasResult | None:
+    """All stages in `out`, each kept there; with `dry_run` the first two, and None.
+
+    command: what is written into the cards as the way to make this again. Raises UserError for bad input,
+    before any training; Interrupted after SIGINT or SIGTERM, once everything that was done is on disk.
+    """
+    run = Run(options, out, command, say)
+    with run.stages.alone():
+        write_json(run.root / "options.json", {**options.to_dict(), "command": run.command})
+        looked(run)
+        planned(run)
+        if dry_run:
+            say("dry run: nothing was trained; leave out --dry-run to go on from here")
+            return None
+        trained(run)
+        searched(run)
+        chosen(run)
+        if options.fine_tune and run.result("plan")["tune_steps"]:
+            fine_tuned(run)
+        if options.baseline:
+            against_fixed(run)
+        written(run)
+        page = write_report(run)
+        text = words.readme(run.root, run.stages, run.command, run.metric, page)
+        write_atomic(run.root / "README.md", text)
+        say(f"report: {page}" if page else f"networks: {run.folder('export')}")
+        return NasResult(list(run.result("export")["networks"]), page, run.root)
+
+
+def looked(run: Run) -> None:
+    """Open all splits, refuse what cannot be trained on, propose a space."""
+    run.check_data()
+    given = {
+        name: getattr(run.options, name) for name in ("resolutions", "patch_sizes", "windows", "queries")
+    }
+    values = {
+        "data": {split: run.data(split).fingerprint for split in SPLITS},
+        "given": given,
+        "segmentation": run.options.segmentation,
+    }
+
+    def work(folder: Path) -> dict[str, Any]:
+        shapes = {split: look.Shape.of(run.data(split)) for split in SPLITS}
+        proposal = look.propose(shapes["train"], given)
+        return {
+            "shapes": {split: asdict(shape) for split, shape in shapes.items()},
+            "space": asdict(proposal.space),
+            "reasons": list(proposal.reasons),
+            "classes": list(run.data("train").class_names),
+        }
+
+    result = run.stages.run("look", values, (), work, "looking at the data").result
+    for split, shape in result["shapes"].items():
+        run.say(f"{_INDENT}{split}: {shape['images']} pictures, {shape['objects']} objects")
+    for reason in () if run.options.weights else result["reasons"]:
+        run.say(f"{_INDENT}{reason}")
+
+
+def planned(run: Run) -> None:
+    """Measure a few steps, then decide on steps and on what the search may cost."""
+    names = (
+        "weights",
+        "hours",
+        "steps",
+        "fine_tune",
+        "baseline",
+        "seed",
+        "batch_size",
+        "runtime",
+        "precision",
+        "threads",
+    )
+    values = {name: getattr(run.options, name) for name in names}
+
+    def work(folder: Path) -> dict[str, Any]:
+        found = plan.settle(
+            run.options, run.data("train"), run.data("val"), run.proposal, fresh(folder / "probe")
+        )
+        fresh(folder / "probe").rmdir()
+        return found
+
+    result = run.stages.run("plan", values, ("look",), work, "planning").result
+    run.say(
+        f"{_INDENT}network: {result['origin']}; training grid {words.grid(SearchSpace(**result['space']))}"
+    )
+    for line in result["lines"]:
+        run.say(f"{_INDENT}{line}")
+
+
+def trained(run: Run) -> None:
+    """The supernet; a stopped training goes on from its checkpoint."""
+
+    def work(folder: Path) -> dict[str, Any]:
+        begin = plan.start(run.options, run.data("train"), run.proposal)
+        found = train(begin.model, run.data("train"), run.space, run.config, folder, run.data("val"))
+        rows = [row for row in found.evaluations if row["step"] == found.step]
+        return {"step": found.step, "evaluations": choose.without_nan(rows)}
+
+    values = {"config": run.config.to_dict(), "space": run.result("plan")["space"]}
+    result = run.stages.run("train", values, ("look", "plan"), work, "training the supernet").result
+    for row in result["evaluations"]:
+        run.say(f"{_INDENT}{row['arch']}: {run.metric} {words.number(row.get(run.metric))} on val")
+
+
+def searched(run: Run) -> None:
+    """Accuracies and latencies of the grid: exactly, or within the plan's budget."""
+    from rfdetr.search.run import search, search_within
+
+    settled = run.result("plan")
+    given = {
+        "measured": settled["measured"],
+        **{n: getattr(run.options, n) for n in ("runtime", "threads", "seed")},
+    }
+    space = SearchSpace(**settled["search_space"])
+
+    def work(folder: Path) -> dict[str, Any]:
+        if settled["budget"] >= 1:
+            found = search(run.network(), run.data("val"), space, folder, **given)
+        else:
+            found = search_within(settled["budget"], run.network(), run.data("val"), space, folder, **given)
+        return {"sub_networks": len(found.table), "front": len(found.front)}
+
+    values = {
+        **given,
+        "space": settled["search_space"],
+        "budget": settled["budget"],
+        "precision": run.options.precision,
+    }
+    result = run.stages.run("search", values, ("look", "train"), work, "searching").result
+    run.say(f"{_INDENT}{result['sub_networks']} sub-networks, {result['front']} on the front")
+
+
+def chosen(run: Run) -> None:
+    """The best network of every latency, and what it reaches on the test split."""
+    values = {"targets": list(run.options.targets_ms), "like": list(run.options.like), "metric": run.metric}
+    result = run.stages.run(
+        "choose", values, ("search",), lambda folder: choose.choose(run, folder), "choosing"
+    ).result
+    for text in result["refused"]:
+        run.say(f"{_INDENT}no network for {text}")
+    for entry in result["networks"]:
+        run.say(f"{_INDENT}{'; '.join(entry['targets'])}: {words.network(entry, run.metric)}")
+
+
+def fine_tuned(run: Run) -> None:
+    """The chosen networks trained further; of each pair one is kept."""
+    config = finetune.tuning_config(run.config, run.result("plan")["tune_steps"])
+    result = run.stages.run(
+        "fine-tune",
+        {"config": config.to_dict()},
+        ("choose",),
+        lambda folder: finetune.fine_tune_all(run, config, folder),
+        "training the chosen networks further",
+    ).result
+    for row in result["networks"]:
+        verdict = "better: it replaces the inherited one" if row["better"] else "not resolved: kept as it was"
+        run.say(
+            f"{_INDENT}{row['arch']}: {run.metric} on val {words.number(row['inherited'])} ->"
+            f" {words.number(row['tuned'])}, {words.difference(row)}, {verdict}"
+        )
+
+
+def _latest(run: Run) -> tuple[str, ...]:
+    """What the handed-over networks depend on."""
+    return ("choose", *(("fine-tune",) if run.has("fine-tune") else ()))
+
+
+def against_fixed(run: Run) -> None:
+    """One fixed architecture trained alone, for as long as the whole search trained."""
+    title = "training one fixed architecture alone"
+    result = run.stages.run(
+        "baseline", {}, _latest(run), lambda folder: baseline.fixed(run, folder), title
+    ).result
+    run.say(
+        f"{_INDENT}{result['arch']}, {result['steps']:,} steps: test {run.metric}"
+        f" {words.interval(result['test'])}"
+    )
+    for row in result["against"]:
+        word = "resolved" if row["resolved"] else "not resolved"
+        run.say(f"{_INDENT}{row['arch']} minus the fixed one: {words.difference(row)}, {word}")
+
+
+def written(run: Run) -> None:
+    """A checked file and a card for every chosen network."""
+    values = {"command": run.command, "runtime": run.options.runtime, "precision": run.options.precision}
+    result = run.stages.run(
+        "export", values, _latest(run), lambda folder: handover.hand_over(run, folder), "writing the networks"
+    ).result
+    for entry in result["networks"]:
+        run.say(
+            f"{_INDENT}{run.folder('export') / entry['file']}: {run.metric} of the file on test"
+            f" {words.number(entry['file_AP'])}, of the network {words.number(entry['test']['AP'])}"
+        )

@@ -1,0 +1,118 @@
+"""What all stages of a run share: options, data, the stages so far, and the networks that they made."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rfdetr.arch import Arch, SearchSpace
+from rfdetr.data.dataset import DetectionDataset
+from rfdetr.data.registry import load_dataset
+from rfdetr.errors import UserError
+from rfdetr.model.detector import RFDETR
+from rfdetr.nas.choose import keep_detections, scored
+from rfdetr.nas.look import Proposal
+from rfdetr.nas.options import NasOptions
+from rfdetr.nas.stages import Stages
+from rfdetr.training.checkpoint import model_from_checkpoint
+from rfdetr.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLITS = ("train", "val", "test")
+
+
+class Run:
+    """One run in one folder. `result(stage)` gives what a finished stage returned."""
+
+    def __init__(
+        self, options: NasOptions, out: str | Path, command: str = "", say: Callable[[str], None] = print
+    ) -> None:
+        self.options, self.root, self.say = options, Path(out), say
+        self.command = command or "python -m rfdetr nas"
+        self.stages = Stages(self.root, say)
+        self._data: dict[str, DetectionDataset] = {}
+
+    def data(self, split: str) -> DetectionDataset:
+        """A split of the data, opened once."""
+        if split not in self._data:
+            extra: dict[str, Any] = {"unreadable": "skip"} if self.options.skip_missing else {}
+            self._data[split] = load_dataset(self.options.data, split, **extra)
+        return self._data[split]
+
+    def check_data(self) -> None:
+        """UserError for data that nothing can be learned from or measured on."""
+        for split in SPLITS:
+            if not any(not a.get("iscrowd") for a in self.data(split).coco["annotations"]):
+                raise UserError(
+                    f"{self.data(split)!r} has no objects: nothing can be learned or measured on it"
+                )
+        if self.options.segmentation and not all(self.data(split).has_masks for split in SPLITS):
+            raise UserError(f"{self.options.data} has no masks in every split: leave out --segmentation")
+
+    @property
+    def metric(self) -> str:
+        """What networks are compared by: mask AP with a mask head, else box AP."""
+        return "mask_AP" if self.options.segmentation else "AP"
+
+    def result(self, stage: str) -> Mapping[str, Any]:
+        """What a finished stage returned."""
+        return self.stages.done[stage].result
+
+    def folder(self, stage: str) -> Path:
+        """The folder of a finished stage."""
+        return self.stages.done[stage].folder
+
+    def has(self, stage: str) -> bool:
+        """Whether the run has made (or found) this stage."""
+        return stage in self.stages.done
+
+    @property
+    def proposal(self) -> Proposal:
+        """The space that looking at the data proposed."""
+        result = self.result("look")
+        return Proposal(SearchSpace(**result["space"]), tuple(result["reasons"]))
+
+    @property
+    def space(self) -> SearchSpace:
+        """What the supernet's steps draw from."""
+        return SearchSpace(**self.result("plan")["space"])
+
+    @property
+    def config(self) -> TrainConfig:
+        """The supernet's recipe."""
+        return TrainConfig.from_dict(dict(self.result("plan")["config"]))
+
+    def network(self) -> RFDETR:
+        """The trained supernet."""
+        return model_from_checkpoint(self.folder("train") / "checkpoint.pt")
+
+    def table(self) -> "pd.DataFrame":
+        """The search's table."""
+        import pandas as pd
+
+        return pd.read_csv(self.folder("search") / "table.csv")
+
+    @property
+    def chosen(self) -> list[dict[str, Any]]:
+        """The chosen networks as `choose` left them."""
+        return list(self.result("choose")["networks"])
+
+    def tuned(self, arch: str) -> dict[str, Any] | None:
+        """The fine-tuning's row of a network, where it was better."""
+        rows = self.result("fine-tune")["networks"] if self.has("fine-tune") else []
+        return next((row for row in rows if row["arch"] == arch and row["better"]), None)
+
+    def final(self, arch: str) -> tuple[RFDETR, Arch, Path]:
+        """(network, architecture, kept test detections) that are handed over for a chosen one."""
+        name = f"test-{arch}.json"
+        if self.tuned(arch) is None:
+            return self.network(), Arch.parse(arch), self.folder("choose") / name
+        folder = self.folder("fine-tune")
+        return model_from_checkpoint(folder / arch / "checkpoint.pt"), Arch.parse(arch), folder / name
+
+    def test_scores(self, model: RFDETR, arch: Arch, path: Path) -> dict[str, Any]:
+        """Numbers on the test split (`choose.scored`); the detections are kept in `path`."""
+        numbers, result = scored(model, self.data("test"), arch, self.metric, self.options.seed)
+        keep_detections(path, result)
+        return numbers

@@ -1,0 +1,79 @@
+"""What a run says: numbers with intervals, networks and grids in a line, the run's folder explained."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rfdetr.arch import SearchSpace
+from rfdetr.nas.stages import Stages
+
+
+def number(value: float | None) -> str:
+    """Three digits, or "undefined"."""
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def interval(numbers: Mapping[str, Any]) -> str:
+    """AP with its interval, where it has one."""
+    if numbers.get("low") is None:
+        return number(numbers.get("AP"))
+    return f"{number(numbers['AP'])} [{numbers['low']:.3f}, {numbers['high']:.3f}]"
+
+
+def difference(row: Mapping[str, Any]) -> str:
+    """A difference with its paired interval."""
+    return f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+
+
+def grid(space: SearchSpace) -> str:
+    """A grid in one line."""
+    names = ("px", "px patches", "windows a side", "layers", "queries")
+    values = asdict(space).values()
+    return "; ".join(f"{', '.join(map(str, v))} {n}" for v, n in zip(values, names, strict=True))
+
+
+def network(entry: Mapping[str, Any], metric: str) -> str:
+    """One chosen network in a line."""
+    timed = "" if entry["timed"] else " predicted"
+    return (
+        f"{entry['arch']}, {entry['latency_ms']:.3g} ms{timed}, {metric} {interval(entry['val'])} on val,"
+        f" {interval(entry['test'])} on test"
+    )
+
+
+def readme(root: Path, stages: Stages, command: str, metric: str, page: Path | None) -> str:
+    """The run's folder, explained (Markdown)."""
+    export = stages.done["export"]
+    networks = [
+        f"- `{export.folder.relative_to(root)}/{entry['file']}`: {network(entry, metric)}"
+        for entry in export.result["networks"]
+    ]
+    folders = [
+        f"- `{done.folder.relative_to(root)}/`: {done.name}, {done.seconds:.0f} s"
+        for done in stages.done.values()
+    ]
+    report = [f"Report: `{page.name}`", ""] if page else []
+    return "\n".join(
+        [
+            "# A search",
+            "",
+            (
+                f"Made by `{command}`. The same command goes on where it was stopped; a changed option makes"
+                " only what"
+            ),
+            "depends on it again, in folders of its own.",
+            "",
+            "## Networks",
+            "",
+            *networks,
+            "",
+            *report,
+            "## Stages",
+            "",
+            *folders,
+            "",
+            "Options: `options.json`. What a stage found: `stage.json` in its folder.",
+            "",
+        ]
+    )

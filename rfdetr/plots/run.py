@@ -1,0 +1,196 @@
+"""Figures of a search on one dataset: the front, curves, confusion, and pictures with hits and misses
+drawn.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rfdetr.evaluation.outcomes import Outcome
+from rfdetr.plots.style import COLOURS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL import Image
+
+HIT, MISS, FALSE = (0, 158, 115), (213, 94, 0), (240, 200, 0)
+"""Colours of detections that are right, of objects that were missed, and of false alarms."""
+
+
+def front(table: "pd.DataFrame", metric: str, chosen: Sequence[dict[str, Any]]) -> Any:
+    """Interactive scatter of all sub-networks over latency, the front as a step, the chosen ones as stars.
+
+    table: of `Findings.table`.
+    """
+    import plotly.graph_objects as go
+
+    best = table[table["front"]].sort_values("ms")
+    text = [
+        f"{a}<br>{metric} {v:.3f}<br>{ms:.3g} ms"
+        for a, v, ms in zip(table["arch"], table[metric], table["ms"], strict=True)
+    ]
+    stars = {entry["arch"]: "; ".join(entry["targets"]) for entry in chosen}
+    marked = table[table["arch"].isin(list(stars))]
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=table["ms"],
+                y=table[metric],
+                mode="markers",
+                name="sub-networks",
+                text=text,
+                hoverinfo="text",
+                marker={
+                    "size": 5,
+                    "color": table["side"],
+                    "colorscale": "Viridis",
+                    "colorbar": {"title": "tokens<br>a side"},
+                },
+            ),
+            go.Scatter(
+                x=best["ms"],
+                y=best[metric],
+                mode="lines",
+                name="front",
+                hoverinfo="skip",
+                line={"shape": "hv", "color": COLOURS[1]},
+            ),
+            go.Scatter(
+                x=marked["ms"],
+                y=marked[metric],
+                mode="markers",
+                name="chosen",
+                text=[f"{a}<br>{stars[a]}" for a in marked["arch"]],
+                hoverinfo="text",
+                marker={
+                    "size": 14,
+                    "symbol": "star",
+                    "color": COLOURS[1],
+                    "line": {"width": 1, "color": "white"},
+                },
+            ),
+        ]
+    )
+    figure.update_layout(
+        template="plotly_white",
+        height=440,
+        margin={"l": 50, "r": 10, "t": 20, "b": 45},
+        legend={"orientation": "h", "y": 1.08},
+        xaxis={"title": "latency, ms", "type": "log"},
+        yaxis={"title": f"{metric} on validation"},
+    )
+    return figure
+
+
+def curves(losses: "pd.DataFrame", evaluations: "pd.DataFrame", metric: str) -> Any:
+    """Losses of the supernet and, where there are some, AP on validation, over the steps."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.0))
+    for name in [c for c in losses.columns if c not in ("step", "total")]:
+        left.plot(losses["step"], losses[name], label=name.removeprefix("loss_"))
+    left.set(xlabel="step", ylabel="loss", yscale="log")
+    left.legend(fontsize=8)
+    if len(evaluations) and metric in evaluations:
+        for arch, part in evaluations.groupby("arch", sort=False):
+            right.plot(part["step"], part[metric], marker="o", markersize=3, label=str(arch))
+        right.legend(fontsize=7)
+    right.set(xlabel="step", ylabel=f"{metric} on validation", ylim=(0, None))
+    return figure
+
+
+def precision_recall(table: "pd.DataFrame") -> Any:
+    """Precision over recall at an overlap of 0.5, one line per class (the twelve with most area)."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5.4, 3.6))
+    area = table.groupby("class")["precision"].mean().sort_values(ascending=False).index[:12]
+    for name in area:
+        part = table[table["class"] == name]
+        axes.plot(part["recall"], part["precision"], label=name)
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    if len(area):
+        axes.legend(fontsize=8)
+    return figure
+
+
+def confusion(table: "pd.DataFrame") -> Any:
+    """Confusion matrix, rows as shares of the true class, counts written in."""
+    import matplotlib.pyplot as plt
+
+    counts = table.to_numpy()
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = min(7.2, 2.0 + 0.45 * len(table))
+    figure, axes = plt.subplots(figsize=(side, side * 0.85))
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.grid(False)
+    axes.set_xticks(range(len(table)), table.columns, rotation=60, ha="right", fontsize=8)
+    axes.set_yticks(range(len(table)), table.index, fontsize=8)
+    axes.set(xlabel="detected", ylabel="true")
+    if len(table) <= 16:
+        for (i, j), count in np.ndenumerate(counts):
+            if count:
+                axes.text(
+                    j,
+                    i,
+                    str(count),
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color="white" if shares[i, j] > 0.5 else "black",
+                )
+    return figure
+
+
+def drawn(
+    image: np.ndarray, one: Outcome, names: Sequence[str], title: str = "", side: int = 460
+) -> "Image.Image":
+    """One picture with its outcome: hits, missed objects (dashed), false alarms; at most `side` px wide.
+
+    image: uint8 [H, W, 3]; one: of that picture.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    scale = side / image.shape[1]
+    picture = Image.fromarray(image).resize((side, max(1, round(image.shape[0] * scale))))
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=11)
+    for box in one.truth[one.missed] * scale:
+        _dashed(draw, box, MISS)
+    for box, score, label, hit in zip(one.boxes * scale, one.scores, one.labels, one.hits, strict=True):
+        draw.rectangle(tuple(box), outline=HIT if hit else FALSE, width=2)
+        if len(one.boxes) <= 25:
+            draw.text(
+                (box[0] + 2, box[1] + 1), f"{names[label]} {score:.2f}", fill=HIT if hit else FALSE, font=font
+            )
+    if title:
+        room = draw.textbbox((4, 3), title, font=font)
+        draw.rectangle((0, 0, room[2] + 4, room[3] + 3), fill=(0, 0, 0))
+        draw.text((4, 3), title, fill=(255, 255, 255), font=font)
+    return picture
+
+
+def side_by_side(pictures: Sequence["Image.Image"], gap: int = 6) -> "Image.Image":
+    """Pictures in a row."""
+    from PIL import Image
+
+    height = max(p.height for p in pictures)
+    sheet = Image.new("RGB", (sum(p.width for p in pictures) + gap * (len(pictures) - 1), height), "white")
+    left = 0
+    for picture in pictures:
+        sheet.paste(picture, (left, 0))
+        left += picture.width + gap
+    return sheet
+
+
+def _dashed(draw: Any, box: np.ndarray, colour: tuple[int, int, int], dash: int = 5) -> None:
+    left, top, right, bottom = map(float, box)
+    for start in np.arange(left, right, 2 * dash):
+        end = min(start + dash, right)
+        draw.line((start, top, end, top), fill=colour, width=2)
+        draw.line((start, bottom, end, bottom), fill=colour, width=2)
+    for start in np.arange(top, bottom, 2 * dash):
+        end = min(start + dash, bottom)
+        draw.line((left, start, left, end), fill=colour, width=2)
+        draw.line((right, start, right, end), fill=colour, width=2)

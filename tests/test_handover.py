@@ -1,0 +1,89 @@
+"""A sub-network handed on to other packages: the published checkpoint and a Transformers folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, scramble
+
+import rfdetr
+from rfdetr import RFDETR, Arch
+from rfdetr.data.categories import CategoryMap
+from rfdetr.export.published import fixed_network, write_published, write_transformers
+from rfdetr.model.config import preset_config
+from rfdetr.model.published_names import MASK_TOKEN, UNUSED, from_published
+
+ARCH = Arch(48, 12, 2, 1, 6)
+CLASSES = CategoryMap.from_names(("cat", "dog", "fox", "owl"))
+
+
+def network(**sizes):
+    torch.manual_seed(0)
+    return scramble(RFDETR(**{**TINY, "categories": CLASSES, **sizes})).eval()
+
+
+@pytest.mark.parametrize("segmentation", [False, True])
+def test_a_published_file_holds_the_sub_network(tmp_path, segmentation):
+    model = network(segmentation=segmentation)
+    arguments = write_published(model, tmp_path / "chosen.pth", ARCH)
+    assert arguments["num_classes"] == 3 and arguments["resolution"] == 48 and arguments["num_queries"] == 6
+    saved = torch.load(tmp_path / "chosen.pth", weights_only=False)
+    assert saved["args"].class_names == list(CLASSES.names)
+    config, _ = fixed_network(model, ARCH)
+    again = RFDETR(**config.to_dict())
+    again.load_state_dict(from_published(saved["model"], config))
+    images = torch.randn(2, 3, 48, 48)
+    with torch.no_grad():
+        here, there = model(images, ARCH), again.eval()(images, ARCH)
+    assert torch.allclose(here.logits, there.logits, atol=1e-5)
+    assert torch.allclose(here.boxes, there.boxes, atol=1e-5)
+    if segmentation:
+        assert torch.allclose(here.masks, there.masks, atol=1e-4)
+
+
+def test_a_published_file_is_opened_by_its_configuration_name(tmp_path):
+    config = preset_config("nano", 4, categories=CLASSES)
+    write_published(RFDETR(**config.to_dict()), tmp_path / "mine.pth")
+    again = rfdetr.load_official("nano", tmp_path / "mine.pth")
+    assert again.config.categories.names == CLASSES.names
+
+
+@pytest.mark.parametrize("name", ["nano", "seg-nano"])
+def test_names_and_shapes_are_those_of_the_released_file(tmp_path, name):
+    model = rfdetr.build(name, 91)
+    write_published(model, tmp_path / "file.pth")
+    state = torch.load(tmp_path / "file.pth", weights_only=False)["model"]
+    listed = json.loads((Path(__file__).parent / "data" / f"{name}.keys.json").read_text(encoding="utf-8"))
+    wanted = {key: tuple(shape) for key, shape in listed.items() if key not in UNUSED or key == MASK_TOKEN}
+    assert {key: tuple(value.shape) for key, value in state.items()} == wanted
+
+
+@pytest.mark.parametrize("segmentation", [False, True])
+def test_a_transformers_folder_opens_there_with_the_same_outputs(tmp_path, segmentation):
+    transformers = pytest.importorskip("transformers", minversion="5.23", reason="the Transformers package")
+    model = network(segmentation=segmentation)
+    write_transformers(model, tmp_path / "folder", ARCH)
+    kind = "RfDetrForInstanceSegmentation" if segmentation else "RfDetrForObjectDetection"
+    theirs, report = getattr(transformers, kind).from_pretrained(
+        tmp_path / "folder", output_loading_info=True
+    )
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    theirs = theirs.eval()
+    for path, module in theirs.named_modules():
+        # Their projector norms have eps 1e-5, the published ones 1e-6.
+        if ".projector." in path and hasattr(module, "eps"):
+            module.eps = 1e-6
+    images = torch.randn(2, 3, 48, 48)
+    with torch.no_grad():
+        here, there = model(images, ARCH), theirs(images)
+    assert torch.allclose(here.logits, there.logits, atol=1e-4)
+    assert torch.allclose(here.boxes, there.pred_boxes, atol=1e-4)
+    assert theirs.config.id2label == dict(enumerate(CLASSES.names))
+
+
+def test_the_folder_holds_a_whole_configuration_without_that_package(tmp_path):
+    folder = write_transformers(network(), tmp_path / "folder", ARCH)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["backbone_config"]["patch_size"] == 12 and config["backbone_config"]["num_windows"] == 2
+    assert config["num_queries"] == 6 and config["decoder_layers"] == 1 and len(config["id2label"]) == 4
