@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from study_parts import perform_all
 
 from rfdetr.data.scenes import scenes
 from rfdetr.errors import UserError
@@ -11,6 +12,7 @@ from rfdetr.experiments.base import crew
 from rfdetr.experiments.base.crew import Task, work
 from rfdetr.experiments.base.painted import Painted
 from rfdetr.experiments.base.parts import Part, Plan, makers, perform
+from rfdetr.files import write_json
 
 CODE = ("rfdetr.files",)
 
@@ -51,8 +53,26 @@ def test_a_changed_option_redoes_the_part_and_what_needs_it(tmp_path):
     old, new = plan(1), plan(2)
     assert old.path("b") == new.path("b")
     assert old.path("a") != new.path("a") and old.path("c") != new.path("c")
+    perform_all(Task("s", old, "smoke", 0))
+    assert plan(1).missing() == [] and plan(2).missing() == ["a", "c"]
     with pytest.raises(ValueError, match="c needs a, which does not come before it"):
         Plan(tmp_path, [part("c", "total", ("a",), parts=["a"])], CODE)
+
+
+def test_parts_made_by_other_code_are_done_anew_unless_they_are_accepted(tmp_path):
+    parts = [
+        part("a", "add", values=[1]),
+        part("b", "add", values=[2]),
+        part("c", "total", ("a",), parts=["a"]),
+    ]
+    plan = Plan(tmp_path, parts, CODE)
+    perform_all(Task("s", plan, "smoke", 0))
+    record = plan.done()["a"]
+    write_json(plan.path("a"), {**record, "code": "of another day"})
+    assert Plan(tmp_path, parts, CODE).missing() == ["a", "c"]
+    accepting = Plan(tmp_path, parts, CODE, any_code=True)
+    assert accepting.missing() == [] and accepting.done()["c"]["value"] == 1
+    assert Plan(tmp_path, parts, CODE, context={"steps": 3}).missing() == ["a", "b", "c"]
 
 
 def test_a_stopped_run_keeps_what_is_done(tmp_path):

@@ -195,10 +195,13 @@ def results(
     part: Annotated[
         list[str] | None, typer.Option(help="Only parts whose names begin so; keeps nothing yet.")
     ] = None,
+    any_code: Annotated[
+        bool, typer.Option(help="Take parts that were made by other code, too; the result names its commits.")
+    ] = False,
 ) -> None:
     """Make one of the results that are kept in the repository anew; a stopped run goes on."""
     from rfdetr.experiments.base.long_runs import make
 
     devices = [chosen_device(device)] * jobs
     seconds = None if minutes is None else 60 * minutes
-    print(make(name, out, seed, devices=devices, seconds=seconds, only=part or ()))
+    print(make(name, out, seed, devices=devices, seconds=seconds, only=part or (), any_code=any_code))

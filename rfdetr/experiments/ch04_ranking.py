@@ -20,7 +20,6 @@ from rfdetr.experiments.base.profiles import Profile, get_profile
 from rfdetr.experiments.base.studies import Finished, Study
 
 if TYPE_CHECKING:
-    from rfdetr.data.dataset import DetectionDataset
     from rfdetr.model.detector import RFDETR
 
 NAME, PROFILE = "ranking", "cpu"
@@ -97,7 +96,7 @@ def parts(profile: Profile, seed: int) -> list[Part]:
     """Supernets first, then seed by seed what is read from them and what is trained alone."""
     sizes = SIZES[profile.name]
     archs, seeds = architectures(profile), range(seed, seed + sizes["seeds"])
-    common = {"profile": profile.name}
+    common = {"profile": profile.name, "images": sizes["images"]}
     names = [arch.id for arch in archs]
     found = [
         Part(f"supernet-{s}", f"{_CALL}:supernet_part", {**common, "seed": s, "archs": names}) for s in seeds
@@ -108,7 +107,7 @@ def parts(profile: Profile, seed: int) -> list[Part]:
             for arch in names:
                 options = {**common, "seed": s, "arch": arch}
                 if kind == "tuned":
-                    options["steps"] = sizes["tuned"]
+                    options |= {"steps": sizes["tuned"], "rate": TUNED_LR}
                     found.append(
                         Part(f"tuned-{s}-{arch}", f"{_CALL}:tuned_part", options, (f"supernet-{s}",))
                     )
@@ -118,7 +117,7 @@ def parts(profile: Profile, seed: int) -> list[Part]:
     return found
 
 
-def supernet_part(place: Place, profile: str, seed: int, archs: list[str]) -> dict[str, Any]:
+def supernet_part(place: Place, profile: str, images: int, seed: int, archs: list[str]) -> dict[str, Any]:
     """Train the supernet of one seed, keep its weights, test the architectures in it."""
     sizes = get_profile(profile)
     train = fitting.scenes_of(place, sizes, "train")
@@ -129,28 +128,30 @@ def supernet_part(place: Place, profile: str, seed: int, archs: list[str]) -> di
     kept.write_network(model, path)
     # The weights as they are kept, which are also those that `tuned` starts from.
     model = kept.read_network(path).to(place.device)
-    found = fitting.tested(model, _test(place, sizes), [Arch.parse(name) for name in archs])
+    found = fitting.tested(
+        model, fitting.scenes_of(place, sizes, "test", images), [Arch.parse(name) for name in archs]
+    )
     drawn = log["arch"].str.extract(r"^(r\d+-p\d+-w\d+)")[0].value_counts()
     updates = {name: int(drawn.get(name[: name.index("-d")], 0)) for name in archs}
     return {**fitting.about(log), "tests": found, "updates": updates}
 
 
-def alone_part(place: Place, profile: str, seed: int, arch: str, steps: int) -> dict[str, Any]:
+def alone_part(place: Place, profile: str, images: int, seed: int, arch: str, steps: int) -> dict[str, Any]:
     """Train one architecture from scratch and test it."""
     sizes = get_profile(profile)
-    train = fitting.scenes_of(place, sizes, "train")
-    model = fitting.new_network(train, sizes.recipe.model, seed)
-    return _single(place, sizes, model, train, arch, _recipe(sizes, seed, steps))
+    model = fitting.new_network(fitting.scenes_of(place, sizes, "train"), sizes.recipe.model, seed)
+    return _single(place, sizes, model, arch, _recipe(sizes, seed, steps), images)
 
 
-def tuned_part(place: Place, profile: str, seed: int, arch: str, steps: int) -> dict[str, Any]:
+def tuned_part(
+    place: Place, profile: str, images: int, seed: int, arch: str, steps: int, rate: float
+) -> dict[str, Any]:
     """Train the supernet of the same seed further on one architecture and test it."""
     sizes = get_profile(profile)
-    train = fitting.scenes_of(place, sizes, "train")
     model = kept.read_network(place.needed(f"supernet-{seed}", ".safetensors"))
     config = _recipe(sizes, seed, steps)
-    config |= {name: TUNED_LR * config[name] for name in ("lr", "encoder_lr")}
-    return _single(place, sizes, model, train, arch, config)
+    config |= {name: rate * config[name] for name in ("lr", "encoder_lr")}
+    return _single(place, sizes, model, arch, config, images)
 
 
 def _recipe(profile: Profile, seed: int, steps: int) -> dict[str, Any]:
@@ -161,20 +162,12 @@ def _recipe(profile: Profile, seed: int, steps: int) -> dict[str, Any]:
 
 
 def _single(
-    place: Place,
-    profile: Profile,
-    model: "RFDETR",
-    train: "DetectionDataset",
-    name: str,
-    config: dict[str, Any],
+    place: Place, profile: Profile, model: "RFDETR", name: str, config: dict[str, Any], images: int
 ) -> dict[str, Any]:
     arch = Arch.parse(name)
-    model, log = fitting.fit(place, model, train, arch, config)
-    return {**fitting.about(log), "tests": fitting.tested(model, _test(place, profile), [arch])}
-
-
-def _test(place: Place, profile: Profile) -> "DetectionDataset":
-    return fitting.scenes_of(place, profile, "test", SIZES[profile.name]["images"])
+    model, log = fitting.fit(place, model, fitting.scenes_of(place, profile, "train"), arch, config)
+    test = fitting.scenes_of(place, profile, "test", images)
+    return {**fitting.about(log), "tests": fitting.tested(model, test, [arch])}
 
 
 def collect(finished: Finished) -> None:
@@ -196,4 +189,4 @@ def collect(finished: Finished) -> None:
     )
 
 
-STUDY = Study(NAME, PROFILE, parts, collect, (_CALL,))
+STUDY = Study(NAME, PROFILE, parts, collect, fitting.MODULES)

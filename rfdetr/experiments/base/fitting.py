@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from rfdetr.model.detector import RFDETR
 
+MODULES = ("rfdetr.training.loop", "rfdetr.data.scenes", "rfdetr.evaluation.bootstrap")
+"""Code that decides what a trained network is and what its test says."""
 RESAMPLES = 200
 """Resamples of the test images that are kept with every AP; the same ones for all networks, so that
 differences are paired.

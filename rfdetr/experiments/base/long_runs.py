@@ -29,16 +29,17 @@ def make(
     devices: Sequence[str] = ("cpu",),
     seconds: float | None = None,
     only: Sequence[str] = (),
+    any_code: bool = False,
 ) -> Path:
     """Run what makes a result and write it to `out` (default: the committed folder). Takes from minutes to
-    hours. devices, seconds, only: see `studies.make`.
+    hours. devices, seconds, only, any_code: see `studies.make`.
     """
     if name not in {*STUDIES, *RUNS}:
         raise UserError(f"unknown result {name!r}; choose one of {', '.join([*RUNS, *STUDIES])}")
     folder = out or results_root() / name
     store = store or Store()
     if name in STUDIES:
-        studies.make(STUDIES[name], folder, seed, store, devices, seconds, only)
+        studies.make(STUDIES[name], folder, seed, store, devices, seconds, only, any_code)
         return folder
     profile, run = RUNS[name]
     run(folder, seed, store, provenance(profile, seed))

@@ -69,22 +69,34 @@ class Place:
 class Plan:
     """The parts of a study and the files that they have in a folder.
 
-    The files' names hold a digest of call, options, of the same of everything needed, and of the code that
-    `modules` reach: a changed part is done anew, and all that build on it.
+    context  plain values that decide the parts too, as the profile's recipe does
+    modules  code that decides them
+    any_code accept parts that other code made; their records say which commit
+
+    The files' names hold a digest of call, options, context, and the same of everything needed: a changed
+    part is done anew, and all that build on it. So is a part that other code made.
     """
 
-    def __init__(self, folder: Path, parts: Iterable[Part], modules: Iterable[str]) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        parts: Iterable[Part],
+        modules: Iterable[str],
+        context: Any = None,
+        any_code: bool = False,
+    ) -> None:
+        self.folder, self.any_code = folder, any_code
         self.parts = {part.name: part for part in parts}
-        code = files_digest(module_files(modules), package_root())
+        self.code = files_digest(module_files(modules), package_root())[:16]
         self.stems: dict[str, str] = {}
         for part in self.parts.values():
             unknown = [name for name in part.needs if name not in self.stems]
             if unknown:
                 raise ValueError(f"{part.name} needs {unknown[0]}, which does not come before it")
-            content = [part.call, dict(part.options), [self.stems[name] for name in part.needs], code]
+            content = [part.call, dict(part.options), [self.stems[name] for name in part.needs], context]
             text = json.dumps(content, sort_keys=True, allow_nan=False)
             self.stems[part.name] = f"{part.name}.{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+        self._known: set[str] = set()
 
     def path(self, name: str) -> Path:
         """File of a part's result."""
@@ -96,12 +108,26 @@ class Plan:
         return Place(self.folder, self.stems[name], device, needs)
 
     def done(self) -> dict[str, dict[str, Any]]:
-        """Name -> record (value, seconds, made) of every part that is done."""
-        return {name: read(self.path(name)) for name in self.parts if self.path(name).is_file()}
+        """Name -> record (value, seconds, made, code) of every part that is done."""
+        missing = set(self.missing())
+        return {name: read(self.path(name)) for name in self.parts if name not in missing}
 
     def missing(self) -> list[str]:
         """Names of the parts that are not done, in order."""
-        return [name for name in self.parts if not self.path(name).is_file()]
+        found: list[str] = []
+        for name, part in self.parts.items():
+            if name in self._known:
+                continue
+            # What needs a part that must be done anew must be done anew as well.
+            if not set(part.needs).isdisjoint(found) or not self._is_done(name):
+                found.append(name)
+            else:
+                self._known.add(name)
+        return found
+
+    def _is_done(self, name: str) -> bool:
+        path = self.path(name)
+        return path.is_file() and (self.any_code or read(path)["code"] == self.code)
 
     def ready(self, device: str, taken: Iterable[str] = ()) -> str | None:
         """The first part that can be done now on a device, or None."""
@@ -130,7 +156,10 @@ def perform(plan: Plan, name: str, device: str, profile: str, seed: int) -> dict
     value = getattr(importlib.import_module(module), function)(place, **part.options)
     seconds = (datetime.now(UTC) - started).total_seconds()
     made = {**provenance(profile, seed), "device": device_name(device)}
-    record = {"part": name, "seconds": round(seconds, 1), "made": made, "value": value}
+    # What was made from a part of other code is not made by this code alone.
+    same = all(read(path)["code"] == plan.code for path in map(plan.path, part.needs))
+    code = plan.code if same else f"{plan.code} and other"
+    record = {"part": name, "code": code, "seconds": round(seconds, 1), "made": made, "value": value}
     write_json(plan.path(name), record)
     shutil.rmtree(place.work, ignore_errors=True)
     return record
@@ -138,7 +167,7 @@ def perform(plan: Plan, name: str, device: str, profile: str, seed: int) -> dict
 
 def device_name(device: str) -> str:
     """The graphics processor's name, or cpu."""
-    if device != "cuda":
+    if not device.startswith("cuda"):
         return device
     import torch
 

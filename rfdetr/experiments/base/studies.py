@@ -1,7 +1,8 @@
 """A kept result that is made in parts: which parts, and what becomes of them."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ class Finished:
     records: Mapping[str, Mapping[str, Any]]
     folder: Path
     origin: Mapping[str, Any]
-    store: Store
 
     def values(self, prefix: str = "") -> dict[str, Any]:
         """Name -> value of the done parts whose names begin so."""
@@ -50,7 +50,7 @@ class Study:
     profile  whose sizes it has
     parts    (profile, seed) -> the parts, those that matter most first
     collect  writes the kept result from what is done; UserError when that is too little
-    modules  code that decides the parts' values
+    modules  code that decides the parts' values, beside their functions' options and the profile's recipe
     """
 
     name: str
@@ -59,24 +59,26 @@ class Study:
     collect: Callable[[Finished], None]
     modules: tuple[str, ...]
 
-    def task(self, seed: int, store: Store, only: Sequence[str] = ()) -> Task:
-        """The work of this study; only: beginnings of the names of the parts that are wanted (with all that
-        they need).
+    def task(self, seed: int, store: Store, only: Sequence[str] = (), any_code: bool = False) -> Task:
+        """The work of this study.
+
+        only      beginnings of the names of the parts that are wanted (with all that they need)
+        any_code  take parts that were made by other code, too
         """
         profile = get_profile(self.profile)
         parts = list(self.parts(profile, seed))
         if only:
             parts = _with_needs(parts, only)
-        return Task(
-            self.name, Plan(store.root / "parts" / self.name, parts, self.modules), profile.name, seed
-        )
+        context = json.loads(json.dumps(asdict(profile.recipe)))
+        plan = Plan(store.root / "parts" / self.name, parts, self.modules, context, any_code)
+        return Task(self.name, plan, profile.name, seed)
 
-    def keep(self, folder: Path, seed: int, store: Store) -> None:
+    def keep(self, folder: Path, seed: int, store: Store, any_code: bool = False) -> None:
         """Write the kept result from the parts that are done."""
-        plan = self.task(seed, store).plan
+        plan = self.task(seed, store, any_code=any_code).plan
         profile = get_profile(self.profile)
         origin = provenance(profile.name, seed)
-        self.collect(Finished(profile, seed, plan, plan.done(), folder, origin, store))
+        self.collect(Finished(profile, seed, plan, plan.done(), folder, origin))
 
 
 def make(
@@ -87,15 +89,15 @@ def make(
     devices: Sequence[str] = ("cpu",),
     seconds: float | None = None,
     only: Sequence[str] = (),
+    any_code: bool = False,
 ) -> Outcome:
-    """Do what is missing of a study and keep the result, which needs a whole study or one that is cut off by
-    `seconds`.
+    """Do what is missing of a study and keep the result from what is done: all, or what `seconds` allowed.
 
-    only: do only parts whose names begin so, and keep nothing. UserError when parts failed.
+    only, any_code: see `Study.task`; with `only` nothing is kept. UserError when parts failed.
     """
-    outcome = work([study.task(seed, store, only)], devices, seconds)
+    outcome = work([study.task(seed, store, only, any_code)], devices, seconds)
     if not only:
-        study.keep(folder, seed, store)
+        study.keep(folder, seed, store, any_code)
     if outcome.failed:
         (name, part), error = next(iter(outcome.failed.items()))
         raise UserError(
