@@ -2,6 +2,8 @@
 refuses.
 """
 
+from dataclasses import replace
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -10,21 +12,23 @@ import pandas as pd
 import pytest
 import torch
 from conftest import TINY, scramble
+from study_parts import perform_all
 
 from rfdetr import RFDETR
 from rfdetr.arch import Arch
 from rfdetr.benchmark.accuracy import evaluate_artifact
 from rfdetr.errors import UserError
 from rfdetr.evaluation.coco import evaluate
-from rfdetr.experiments import ch04_sampling_study, ch05_full_search
-from rfdetr.experiments.base import kept, long_runs, supernet
+from rfdetr.experiments import ch04_sampling_study, ch05_full_parts, ch05_full_search
+from rfdetr.experiments.base import fitting, kept, long_runs, supernet
 from rfdetr.experiments.base.artifacts import Store
+from rfdetr.experiments.base.parts import Place
 from rfdetr.experiments.base.profiles import PROFILES, get_profile
 from rfdetr.export.onnx import export_onnx
 from rfdetr.model.config import ModelConfig
 from rfdetr.plots import search as figures
 from rfdetr.provenance import provenance
-from rfdetr.search.grid import evaluate_grid
+from rfdetr.search.grid import GridEvaluator, evaluate_grid
 
 SMOKE = get_profile("smoke")
 
@@ -37,12 +41,24 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def full(store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results") / "full-search"
-    ch05_full_search.make(folder, 0, store, provenance("smoke", 0), "smoke", held_out=3)
+    study = replace(ch05_full_parts.STUDY, profile="smoke")
+    task = study.task(0, store, ["unit-"])
+    perform_all(task)
+    with pytest.raises(UserError, match="not done, first latency: run `python -m rfdetr results full-"):
+        study.keep(folder, 0, store)
+    perform_all(study.task(0, store))
+    study.keep(folder, 0, store)
     return kept.load("full-search", folder.parent)
 
 
 def test_the_kept_network_gives_the_kept_table(full):
     model, data = full.network(), supernet.data(SMOKE, "val")
+    made = full.record["made_by"]
+    assert {stage: rows[0]["parts"] for stage, rows in made.items()} == {
+        "train": 1,
+        "latency": 1,
+        "units": len(SMOKE.recipe.search.triples()),
+    }
     exact = evaluate_grid(model, data, SMOKE.recipe.search).drop_duplicates(list(Arch.KNOBS))
     table = full.tables["table"]
     assert len(table) == len(exact) == len(SMOKE.recipe.search.distinct())
@@ -50,6 +66,23 @@ def test_the_kept_network_gives_the_kept_table(full):
     again = ch05_full_search.recomputed(model, data, table, SMOKE.recipe.search, 2)
     assert again[["resolution", "patch_size", "windows"]].drop_duplicates().shape[0] == 2
     np.testing.assert_allclose(again["AP"], again["kept_AP"], rtol=1e-5)
+
+
+def test_nested_aps_are_those_of_the_first_scenes(store):
+    """With 60 scenes there are levels of 20 and 60; each is the grid's AP on so many scenes alone."""
+    study = replace(ch05_full_parts.STUDY, profile="smoke")
+    plan = study.task(0, store, ["train"]).plan
+    place = Place(plan.folder, "unit", "cpu", {"train": plan.stems["train"]})
+    triple = SMOKE.recipe.search.triples()[0]
+    value = ch05_full_parts.unit_part(place, "smoke", 60, list(triple))
+    assert list(value["nested"]) == ["20", "60"]
+    model = kept.read_network(place.needed("train", ".safetensors"))
+    for count in (20, 60):
+        data = fitting.scenes_of(place, SMOKE, "val", count)
+        found = GridEvaluator(model, data).unit(triple, [tuple(pair) for pair in value["pairs"]])
+        by_pair = dict(zip(map(tuple, found["pairs"]), found["rows"], strict=True))
+        wanted = [by_pair[tuple(pair)]["AP"] for pair in value["pairs"]]
+        np.testing.assert_allclose(value["nested"][str(count)], wanted, rtol=1e-9)
 
 
 def test_latencies_are_joined_and_held_out_ones_are_not_fitted(full):

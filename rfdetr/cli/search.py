@@ -183,7 +183,7 @@ def select(
 
 def results(
     name: Annotated[
-        str, typer.Argument(help="sampling-study (an hour), full-search (two hours, on two cores), ranking.")
+        str, typer.Argument(help="full-search, ranking, sampling-study: hours on two cores each.")
     ],
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: the committed one.")] = None,
     seed: Annotated[int, typer.Option(help="First seed.")] = 0,

@@ -1,8 +1,8 @@
 """The printed grid in miniature: all 6,468 sub-networks of one supernet, evaluated exactly, and latencies of
 a tenth.
 
-Source: Section 3, Figure 1 and Appendix A of the paper. Chapter 05 shows the kept result and evaluates a part
-of it again.
+Source: Section 3, Figure 1 and Appendix A of the paper. Chapter 05 shows the kept result, which
+`ch05_full_parts` makes, and evaluates a part of it again.
 """
 
 from pathlib import Path
@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rfdetr.arch import Arch, SearchSpace
-from rfdetr.experiments.base import kept, supernet
-from rfdetr.experiments.base.artifacts import Store
-from rfdetr.experiments.base.profiles import Profile, get_profile
-from rfdetr.search import cost, grid
+from rfdetr.search import grid
 from rfdetr.search.latency_model import LatencyModel, measurement_plan
-from rfdetr.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,64 +22,7 @@ if TYPE_CHECKING:
     from rfdetr.model.detector import RFDETR
 
 PROFILE = "full"
-HELD_OUT = 120  # sub-networks timed only to test the latency model
 THREADS, ROUNDS = 1, 7  # of the timings
-
-
-def make(
-    folder: Path,
-    seed: int,
-    store: Store,
-    origin: dict[str, Any],
-    profile_name: str = PROFILE,
-    held_out: int = HELD_OUT,
-) -> None:
-    """Train (or load), evaluate the whole grid, time a sample, and keep everything in `folder`."""
-    profile = get_profile(profile_name)
-    keep(folder, profile, supernet.train_supernet(profile, seed, store), seed, store, origin, held_out)
-
-
-def keep(
-    folder: Path,
-    profile: Profile,
-    trained: supernet.Trained,
-    seed: int,
-    store: Store,
-    origin: dict[str, Any],
-    held_out: int = HELD_OUT,
-) -> None:
-    """The rest of `make`, for a network that has been trained."""
-    recipe = profile.recipe
-    model, work = shipped(trained, store)
-    data = supernet.data(profile, "val")
-    points = grid.evaluate_grid(
-        model, data, recipe.search, folder=work / "evaluated", gflops=True, progress=True
-    )
-    timed = time_sample(model, recipe.search, recipe.measured, held_out, work / "onnx", seed)
-    table = points.drop(columns=["nominal_resolution", "nominal_queries"]).drop_duplicates(list(Arch.KNOBS))
-    units = cost.unit_cost(model, recipe.search).reset_index()
-    kept.keep(
-        folder,
-        {"table": table, "latency": timed, "units": units, "training": _training(trained.log)},
-        origin,
-        model,
-        seconds=points.attrs["seconds"],
-        training_seconds=float(trained.log["seconds"].sum()),
-        training=load_checkpoint(trained.folder / "checkpoint.pt").provenance,
-        images=len(data),
-        dataset=data.fingerprint,
-        environment=timed.attrs["environment"],
-    )
-
-
-def shipped(trained: supernet.Trained, store: Store) -> "tuple[RFDETR, Path]":
-    """The network with the weights as they are kept, rounded, so that a reader's evaluation gives the same
-    numbers; and the folder of finished work on it.
-    """
-    path = store.root / f"full-search-{grid.fingerprint(trained.model)}"
-    if not (path / "network.safetensors").exists():
-        kept.write_network(trained.model, path / "network.safetensors")
-    return kept.read_network(path / "network.safetensors"), path
 
 
 def time_sample(
@@ -167,7 +106,8 @@ def recomputed(
     """Evaluate `count` encoder triples, drawn at random, again and hold them against a table: five knobs, AP,
     kept_AP.
 
-    dtype: as of `grid.evaluate_grid`. `attrs["seconds"]` is the time of encoder and decoder.
+    dataset: of the table, or its first images if the table has AP for their number (AP_200 for 200). dtype:
+    as of `grid.evaluate_grid`. `attrs["seconds"]` is the time of encoder and decoder.
     """
     import pandas as pd
 
@@ -181,15 +121,8 @@ def recomputed(
         seconds += result["seconds"]["encoder"] + result["seconds"]["decoder"]
         for pair, numbers in zip(result["pairs"], result["rows"], strict=True):
             rows.append(dict(zip(Arch.KNOBS, (*triple, *pair), strict=True)) | {"AP": numbers["AP"]})
-    kept_ap = table[[*Arch.KNOBS, "AP"]].rename(columns={"AP": "kept_AP"})
+    column = f"AP_{len(dataset)}" if f"AP_{len(dataset)}" in table else "AP"
+    kept_ap = table[[*Arch.KNOBS, column]].rename(columns={column: "kept_AP"})
     found = pd.DataFrame(rows).merge(kept_ap, on=list(Arch.KNOBS), how="left")
     found.attrs = {"seconds": seconds}
     return found
-
-
-def _training(log: "pd.DataFrame", every: int = 20) -> "pd.DataFrame":
-    """Means of the losses over every `every` steps: enough to see how it went."""
-    columns = [
-        c for c in log.columns if c.startswith("loss_") or c in ("step", "total", "seconds", "grad_norm")
-    ]
-    return log[columns].groupby((log["step"] - 1) // every).mean().reset_index(drop=True)

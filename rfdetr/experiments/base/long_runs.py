@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rfdetr.errors import UserError
-from rfdetr.experiments import ch04_ranking, ch04_sampling_study, ch05_full_search
+from rfdetr.experiments import ch04_ranking, ch04_sampling_study, ch05_full_parts
 from rfdetr.experiments.base import studies
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.kept import results_root
 from rfdetr.provenance import provenance
 
-STUDIES = {study.name: study for study in (ch04_ranking.STUDY,)}
+STUDIES = {study.name: study for study in (ch04_ranking.STUDY, ch05_full_parts.STUDY)}
 """Name of a kept result -> the study that makes it in parts."""
 RUNS = {
     "sampling-study": (ch04_sampling_study.PROFILE, ch04_sampling_study.make),
-    "full-search": (ch05_full_search.PROFILE, ch05_full_search.make),
 }
 """Name of a kept result -> its profile, and the function (folder, seed, store, provenance) that makes it."""
 
