@@ -45,7 +45,9 @@ class _Cleaner:
             self._add("annotation that is no object (left out)", f"number {number}: {describe(entry)}")
             return None
         key = plain_id(entry.get("id"))
+        source = entry.get("source")  # readers of other formats name the line or element that it was
         label = f"annotation {key}" if key is not None else f"annotation number {number}"
+        label = source[:100] if isinstance(source, str) and source else label
         category = plain_id(entry.get("category_id"))
         if category not in self.categories:
             known = ", ".join(sorted(map(str, self.categories), key=lambda text: (len(text), text))[:10])
@@ -97,6 +99,8 @@ class _Cleaner:
             "area": area,
             "iscrowd": crowd,
         }
+        if "ignored" in entry:
+            clean["ignored"] = str(entry["ignored"])
         mask, flaw = clean_mask(entry.get("segmentation"), *size)
         if mask is not None:
             clean["segmentation"] = mask
@@ -139,7 +143,8 @@ def clean_annotations(
     report: DataReport,
 ) -> list[dict[str, Any]]:
     """The annotations of the file `path` that stay: id, image_id, category_id, bbox (xywh in px, inside its
-    picture), area, iscrowd and, where there is a usable mask, segmentation.
+    picture), area, iscrowd and, where there is a usable mask, segmentation; `ignored`, a name that readers
+    of other formats give to regions that are no objects, is kept.
 
     listing, categories: its pictures, and the id here of every category id there. Raises UserError for an
     unknown category, and for boxes that are no x, y, width, height in pixels.
