@@ -4,6 +4,7 @@ import functools
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from conftest import TINY, scramble
 
 from rfdetr import RFDETR, Arch
@@ -36,6 +37,26 @@ def _exported(segmentation: bool):
     from rfdetr.export.onnx import export_onnx
 
     return export_onnx(network(segmentation), ARCH, Path(_FOLDER.name) / f"tiny-{segmentation}.onnx")
+
+
+def output_error(artifact, reference, inputs) -> dict[str, float]:
+    """Largest absolute difference of every output of two files over `inputs`; infinite where one is not
+    finite. FP16 files are emulated. Rounding may swap two queries of nearly the same rank.
+    """
+    from rfdetr.benchmark.runtimes import load_runtime
+
+    names = [o.name for o in artifact.outputs]
+    loaded = [
+        load_runtime("onnxruntime", a, emulate_fp16=a.precision == "fp16") for a in (artifact, reference)
+    ]
+    worst = dict.fromkeys(names, 0.0)
+    for feed in inputs:
+        found, expected = (runtime.run(feed) for runtime in loaded)
+        for name in names:
+            a, b = found[name], expected[name]
+            error = float(np.abs(a - b).max()) if np.isfinite(a).all() and np.isfinite(b).all() else np.inf
+            worst[name] = max(worst[name], error)
+    return worst
 
 
 class Simulated:

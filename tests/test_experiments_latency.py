@@ -141,7 +141,7 @@ def test_rescaled_network_is_the_same_function_and_overflows(model, found, input
     named = ch06_half_precision.beyond_range(broken)
     assert named["node"].str.contains("decoder.layers").all() and len(named) == table["beyond"].iloc[1]
     assert any("MatMul" in name for name in broken.kept)
-    from rfdetr.benchmark.fp16 import output_error
+    from lab_fixtures import output_error
 
     plain = min(max(output_error(broken.plain, found.full, [feed]).values()) for feed in inputs)
     safe = min(max(output_error(broken.safe, found.full, [feed]).values()) for feed in inputs)

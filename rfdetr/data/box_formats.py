@@ -14,8 +14,8 @@ def check_box_format(path: Path, boxes: np.ndarray, sizes: np.ndarray, areas: np
 
     sizes [N, 2]: (height, width) of their pictures. areas [N]: as annotated, NaN where there is none.
     Relative: at least half of the boxes lie in 0..1. Corners: all boxes make sense as corners, while as x, y,
-    width, height half of them reach over the edge, or a quarter where the areas do not speak for width and
-    height.
+    width, height a quarter of them (half of fewer than eight) reach over the edge, or one where the areas are
+    those of corners.
     """
     sound = np.isfinite(boxes).all(axis=1)
     boxes, sizes, areas = boxes[sound], sizes[sound], areas[sound]
@@ -37,9 +37,7 @@ def check_box_format(path: Path, boxes: np.ndarray, sizes: np.ndarray, areas: np
     as_size = np.isclose(areas, high.prod(axis=1), rtol=0.01, atol=0.5)
     as_corners = np.isclose(areas, (high - low).prod(axis=1), rtol=0.01, atol=0.5) & ~as_size
     count = int(over.sum())
-    if count >= max(2, len(boxes) / 2) or (
-        as_size.mean() < 0.5 and (count >= max(2, len(boxes) / 4) or (count and as_corners.mean() >= 0.5))
-    ):
+    if count >= max(2, len(boxes) / (4 if len(boxes) >= 8 else 2)) or (count and as_corners.mean() >= 0.5):
         example = boxes[over][0]
         raise UserError(
             f"{path}: boxes look like corners x1, y1, x2, y2: {count} of {len(boxes)}, as {_shown(example)},"

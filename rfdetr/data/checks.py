@@ -31,8 +31,7 @@ def before_training(train: DetectionDataset, val: DetectionDataset | None = None
     if train.untrainable:
         raise UserError(f"there is nothing to learn from: {train.untrainable}")
     for problem in compare_splits(train, val) if val is not None else []:
-        if problem.stops:
-            raise UserError(problem.text)
+        raise UserError(problem.text)
 
 
 def before_search(dataset: DetectionDataset) -> None:
@@ -52,8 +51,8 @@ def compare_splits(train: DetectionDataset, other: DetectionDataset) -> list[Pro
     """Problems of two splits of one dataset taken together: their classes, matched by NAME.
 
     Another order or other ids of the same names are no problem (they are mapped), nor is a class that `other`
-    lacks, nor one that only `other` declares and that has no object there. Objects of a class that `train`
-    does not have stop.
+    lacks, nor one that only `other` declares and that has no object there. Objects in val of a class that
+    `train` does not have stop.
     """
     if other.class_names == train.class_names:
         return []
@@ -72,5 +71,5 @@ def compare_splits(train: DetectionDataset, other: DetectionDataset) -> list[Pro
             f" does not have{meant}; its classes are {shortened(train.class_names)}: give both splits the"
             " same names, or remove these objects"
         )
-        problems.append(Problem(OTHER_CLASS, text, stops=True))
+        problems.append(Problem(OTHER_CLASS, text, stops=other.split == "val"))
     return problems

@@ -161,28 +161,32 @@ class CocoDataset(DetectionDataset):
             annotation["segmentation"] = mask or box_polygon(annotation["bbox"])
 
     def _decide_masks(self, wanted: bool | None) -> bool:
+        if wanted is False:
+            return False
         objects = [annotation for found in self._objects.values() for annotation in found]
-        without = [annotation for annotation in objects if "segmentation" not in annotation]
+        without = [annotation["id"] for annotation in objects if "segmentation" not in annotation]
         if without:
-            first, several = without[0]["id"], len(without) < len(objects)
-            which = (
-                f"annotation {first} (one of {len(without)} of {len(objects)})" if several else "no object"
-            )
-            self.maskless = f"{self.path}: {which} has {'no' if several else 'a'} usable mask"
+            self.maskless = self._why_maskless(without[0], len(without), len(objects))
             if wanted:
                 raise UserError(f"{self.maskless}: add a segmentation to it, or train boxes alone")
-            if several:
-                text = f"annotation {first}, {len(without)} of {len(objects)}"
-                kind = "masks not used: some objects have none"
-                self.report.add(kind, text, file=str(self.path), annotation=first)
             return False
-        if wanted is False or not (objects or wanted):
+        if not objects and not wanted:
             return False
         for annotation in self._coco["annotations"]:
             if "segmentation" not in annotation:
                 annotation["segmentation"] = box_polygon(annotation["bbox"])
                 self.report.note("crowd regions without a mask (their box counts)")
         return True
+
+    def _why_maskless(self, first: int, count: int, total: int) -> str:
+        if count == total:
+            return f"{self.path}: no object has a usable mask"
+        flaws = [p.text for p in self.report.problems.get(UNUSABLE_MASK, []) if p.annotation == first]
+        kind, text = "masks not used: some objects have none", f"annotation {first}, {count} of {total}"
+        self.report.add(kind, text, file=str(self.path), annotation=first)
+        reason = f" ({flaws[0]})" if flaws else ""
+        which = f"{count} of {total} objects without a usable mask, the first is annotation {first}"
+        return f"{self.path}: {which}{reason}"
 
     def _note_objects(self) -> None:
         crowds = sum(annotation["iscrowd"] for annotation in self._coco["annotations"])

@@ -40,10 +40,10 @@ class Inspection:
 
     @property
     def stopping(self) -> list[str]:
-        """Why `train` will stop, in a few words each."""
-        reasons = [f"{split} cannot be opened" for split in self.errors]
+        """Why `train`, which opens train and val, will stop, in a few words each."""
+        reasons = [f"{split} cannot be opened" for split in self.errors if split != "test"]
         for split, report in self.reports.items():
-            reasons += [f"{split}: {problem.kind}" for problem in report.stopping]
+            reasons += [f"{split}: {problem.kind}" for problem in report.stopping if split != "test"]
         return list(dict.fromkeys([*reasons, *(problem.kind for problem in self.between.stopping)]))
 
     def to_dict(self) -> dict[str, Any]:

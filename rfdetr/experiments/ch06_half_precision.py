@@ -18,6 +18,7 @@ from rfdetr.benchmark import fp16
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.data.transforms import preprocess
 from rfdetr.export.artifact import Artifact
+from rfdetr.export.fp16 import to_fp16
 from rfdetr.export.onnx import export_onnx
 from rfdetr.model.decoder import DecoderLayer
 
@@ -62,7 +63,7 @@ def halves(model: "RFDETR", arch: Arch, folder: Path, inputs: Sequence[dict[str,
     FP32.
     """
     full = export_onnx(model, arch, folder / f"{arch.id}.onnx")
-    plain = fp16.to_fp16(full, folder / f"{arch.id}-fp16-plain.onnx")
+    plain = to_fp16(full, folder / f"{arch.id}-fp16-plain.onnx")
     safe, ranges = fp16.to_fp16_safely(full, folder / f"{arch.id}-fp16.onnx", inputs)
     return Halves(full, plain, safe, ranges)
 

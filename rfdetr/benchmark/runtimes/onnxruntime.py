@@ -8,6 +8,7 @@ from rfdetr.benchmark.devices import visible
 from rfdetr.benchmark.runtimes.base import Arrays, Runtime, RuntimeInfo
 from rfdetr.errors import UserError
 from rfdetr.export.artifact import Artifact
+from rfdetr.export.fp16 import emulated
 from rfdetr.provenance import cpu_name
 
 _PROVIDERS = {
@@ -82,7 +83,7 @@ class OnnxRuntime(Runtime):
         provider      cpu, cuda or tensorrt
         threads       threads inside an operator (CPU); operators run one after the other
         fp16          let the TensorRT provider choose FP16 for an FP32 file
-        emulate_fp16  round every FP16 tensor of an FP16 file to FP16 (`rfdetr.benchmark.fp16.emulated`), for
+        emulate_fp16  round every FP16 tensor of an FP16 file to FP16 (`rfdetr.export.fp16.emulated`), for
                       its accuracy; such a runtime cannot be timed
         device        index of the GPU, as CUDA counts
 
@@ -105,8 +106,6 @@ class OnnxRuntime(Runtime):
             settings["trt_fp16_enable"] = fp16
         source: str | bytes = str(artifact.path)
         if emulate_fp16:
-            from rfdetr.benchmark.fp16 import emulated
-
             source = emulated(artifact)
         wanted = _PROVIDERS[provider]
         session = onnxruntime.InferenceSession(
