@@ -79,6 +79,14 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_atomic(path, json.dumps(strict(value), indent=1, allow_nan=False, default=str) + "\n")
 
 
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Content of a JSON file; None when there is none, or when it holds something else."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def strict(value: Any) -> Any:
     """A value for JSON, which knows no NaN and no infinity: they become None, however deep they are.
 

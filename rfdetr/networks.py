@@ -24,7 +24,7 @@ def open_network(target: str | Path) -> "RFDETR":
     if path.exists():
         from rfdetr.training.checkpoint import model_from_checkpoint
 
-        return model_from_checkpoint(path / "checkpoint.pt" if path.is_dir() else path)
+        return model_from_checkpoint(path)
     if name.startswith(RANDOM):
         import torch
 

@@ -22,7 +22,7 @@ def test_it_holds_everything(finished):
     folder, result = finished
     found = load_checkpoint(folder / "checkpoint.pt")
     assert found.step == 3 and found.space == SPACE and found.config == CONFIG.replace(steps=3)
-    assert found.model == ModelConfig(**MODEL)
+    assert found.model == ModelConfig(**MODEL, default_arch=SPACE.largest)
     assert (
         found.provenance["data"] == data().fingerprint
         and {"torch", "numpy", "python"} <= found.provenance["versions"].keys()

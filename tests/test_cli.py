@@ -95,7 +95,7 @@ def test_export_and_evaluate_the_file(run, tmp_path, capsys):
     path = tmp_path / "model.onnx"
     assert main(["export", str(run), "--arch", ARCH, "--out", str(path)]) == 0
     assert "sha256" in capsys.readouterr().out
-    assert main(["evaluate", str(path), "--split", "val"]) == 0
+    assert main(["evaluate", str(path), "--data", "digits", "--split", "val"]) == 0
     assert "AP50" in capsys.readouterr().out
 
 

@@ -15,11 +15,14 @@ from lightning_fabric import Fabric
 from training_case import CONFIG, SPACE, data, network, run
 
 from rfdetr import Arch, SearchSpace, UserError
+from rfdetr.evaluation.coco import CocoNumbers, CocoResult
+from rfdetr.networks import open_network
 from rfdetr.training.batches import batches, prepare
 from rfdetr.training.checkpoint import load_checkpoint
 from rfdetr.training.log import TrainingLog, read_log
 from rfdetr.training.loop import Interrupted, TrainingDivergedError, train
 from rfdetr.training.precision import resolve_precision
+from rfdetr.training.sampling import draw
 from rfdetr.training.step import Stepper
 
 CASE = Path(training_case.__file__)
@@ -267,6 +270,76 @@ def test_evaluation_of_both_ends(tmp_path):
     found = [(row["step"], row["arch"]) for row in result.evaluations]
     assert found == [(step, arch.id) for step in (1, 2) for arch in (SPACE.largest, SPACE.smallest)]
     assert all(0 <= row["AP"] <= 1 for row in result.evaluations)
+
+
+def train_tiny(folder, model=None, val=None, **changes):
+    config = CONFIG.replace(**changes)
+    return train(model or network(), data(), SPACE, config, folder, val, progress=False, accelerator="cpu")
+
+
+def test_the_own_architecture_is_evaluated_and_trained_in_every_second_step(tmp_path):
+    own = Arch(48, 16, 1, 1, 4)
+    result = train_tiny(
+        tmp_path, network(default_arch=own), data(4), steps=5, anchor=own.encoder, evaluate_every=5
+    )
+    assert [row["arch"] for row in result.evaluations] == [a.id for a in (own, SPACE.largest, SPACE.smallest)]
+    drawn = [Arch.parse(row["arch"]).encoder for row in read_log(tmp_path)]
+    assert drawn[::2] == [own.encoder] * 3
+    free = [draw(SPACE, CONFIG.seed, step)[0].encoder for step in (1, 3)]
+    assert drawn[1::2] == free, "the steps between are those of a run without it"
+    assert result.model.config.default_arch == own and result.model.origin.anchor == own.encoder
+
+
+def test_a_default_architecture_that_is_not_trained_gives_way(tmp_path):
+    model = network(default_arch=Arch(56, 8, 1, 1, 4))
+    assert train_tiny(tmp_path, model, steps=1).model.config.default_arch == SPACE.largest
+
+
+def test_a_plateau_stops_and_keeps_the_best_weights(tmp_path, monkeypatch):
+    """Scores 0.3, 0.5, 0.5, 0.4: two evaluations without a better one after step 2."""
+    scores = iter([0.3, 0.5, 0.5, 0.4])
+    current = {}
+
+    def scored(model, dataset, arch, **options):
+        if arch == SPACE.largest:
+            current["value"] = next(scores)
+        return CocoResult(CocoNumbers("bbox", {"AP": current["value"]}, {}, 100, 1, "made up"))
+
+    monkeypatch.setattr("rfdetr.evaluation.coco.evaluate", scored)
+    options = {"val": data(4), "steps": 8, "evaluate_every": 1, "patience": 2}
+    result = train_tiny(tmp_path, **options)
+    assert (result.step, result.best_step) == (4, 2)
+    best, last = load_checkpoint(tmp_path / "best.pt"), load_checkpoint(tmp_path / "checkpoint.pt")
+    assert (best.step, last.step) == (2, 4)
+    same(dict(result.model.state_dict()), best.weights)
+    same(dict(open_network(tmp_path).state_dict()), best.weights)
+    assert pd.read_csv(tmp_path / "evaluations.csv")["AP"].tolist()[::2] == [0.3, 0.5, 0.5, 0.4]
+    again = train_tiny(tmp_path, **options)
+    assert (again.step, again.best_step) == (4, 2), "nothing left to do, nothing evaluated"
+    scores = iter([0.6, 0.1, 0.1])
+    longer = train_tiny(tmp_path, **{**options, "patience": 3, "steps": 6})
+    assert (longer.step, longer.best_step) == (6, 5), "more patience goes on"
+
+
+def test_nothing_of_an_earlier_run_stays_beside_a_new_one(tmp_path):
+    train_tiny(tmp_path, val=data(2), steps=1)
+    (tmp_path / "best.pt").write_bytes((tmp_path / "checkpoint.pt").read_bytes())
+    train(network(), data(), SPACE, CONFIG.replace(steps=1), tmp_path, progress=False, resume=False)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "README.md",
+        "checkpoint.pt",
+        "log.csv",
+        "log.jsonl",
+        "plan.json",
+    }
+
+
+def test_an_anchor_or_patience_without_what_it_needs(tmp_path):
+    with pytest.raises(UserError, match="is no setting of the training grid"):
+        train_tiny(tmp_path, anchor=(96, 8, 1))
+    with pytest.raises(UserError, match="patience needs a validation set"):
+        train_tiny(tmp_path, evaluate_every=1, patience=1)
+    assert not any(tmp_path.iterdir())
 
 
 def test_an_evaluation_that_was_missed_is_made_up_for(tmp_path):

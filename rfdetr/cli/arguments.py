@@ -13,7 +13,15 @@ from rfdetr.errors import UserError
 if TYPE_CHECKING:
     from rfdetr.model.detector import RFDETR
 
-Data = Annotated[str, typer.Option(help="A registered name (digits, bccd, ...) or a COCO or VOC folder.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help=(
+            "A registered name (digits, bccd, ...) or a folder of pictures and annotations; default: that of"
+            " the network's training."
+        )
+    ),
+]
 Weights = Annotated[
     str,
     typer.Argument(
@@ -46,18 +54,50 @@ def with_knobs(base: SearchSpace, **given: str | None) -> SearchSpace:
 
 
 def chosen_arch(model: "RFDETR", text: str | None) -> Arch:
-    """The architecture that --arch names, or the network's own; UserError or ArchError when there is none
-    such.
+    """The architecture that --arch names, or the network's own, which is then said; UserError or ArchError
+    that names some of this network's when there is none such.
     """
     if text is not None:
-        arch = Arch.parse(text)
-        model.config.check(arch)
-        return arch
-    if model.config.default_arch is None:
+        given = Arch.parse(text)
+        model.config.check(given)
+        return given
+    arch, origin = model.config.default_arch, model.origin
+    if arch is None and origin is not None:
+        arch = origin.space.largest  # trainings of earlier versions named none
+    if arch is None:
         raise UserError(
-            "this network has no default architecture; name one with --arch, e.g. --arch r96-p8-w2-d3-q30"
+            "this network has no architecture of its own: name one with --arch, e.g. --arch"
+            f" {suggestion(model)}"
         )
-    return model.config.default_arch
+    if origin is not None:
+        others = [other.id for other in origin.examples() if other != arch]
+        hint = f"; --arch takes others, trained were e.g. {', '.join(others)}" if others else ""
+        print(f"architecture {arch.id}{hint}")
+    return arch
+
+
+def suggestion(model: "RFDETR") -> Arch:
+    """Some architecture that the network can be: its stored kernel and position grid, all its depth."""
+    config = model.config
+    tokens = config.position_grid**2
+    return Arch(
+        config.base_patch * config.position_grid,
+        config.base_patch,
+        1,
+        config.decoder_layers,
+        min(config.queries, tokens),
+    )
+
+
+def chosen_data(model: "RFDETR | None", data: str | None) -> str:
+    """The dataset that --data names, or the one that the network was trained on, which is then said."""
+    if data is not None:
+        return data
+    known = model.origin.data if model is not None and model.origin is not None else ""
+    if not known:
+        raise UserError("this network does not know its data: name a dataset or its folder with --data")
+    print(f"data {known} (that of the training)")
+    return known
 
 
 def shown(value: float | None, digits: int = 4) -> str:

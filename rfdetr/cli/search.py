@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rfdetr.arch import Arch, SearchSpace
-from rfdetr.cli.arguments import Data, Weights, with_knobs
+from rfdetr.cli.arguments import Data, Weights, chosen_data, with_knobs
 from rfdetr.errors import UserError
 from rfdetr.networks import open_network
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def search(
     weights: Weights,
-    data: Data = "digits",
+    data: Data = None,
     split: Annotated[str, typer.Option(help="Split that decides; keep test for the end.")] = "val",
     out: Annotated[Path, typer.Option(help="Folder of the table, the front and finished work.")] = Path(
         "runs/search"
@@ -69,7 +69,8 @@ def search(
 
     if budget is not None and (worker or dry_run):
         raise UserError("--budget is a search of its own: leave out --worker and --dry-run")
-    model, dataset = open_network(weights).to(chosen_device(device)), load_dataset(data, split)
+    model = open_network(weights).to(chosen_device(device))
+    dataset = load_dataset(chosen_data(model, data), split)
     before_search(dataset)
     base = get_profile(profile).recipe.search
     depths = tuple(d for d in base.decoder_layers if d <= model.config.decoder_layers)

@@ -1,122 +1,139 @@
 """`python -m rfdetr train` and `evaluate`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from rfdetr.arch import Arch, SearchSpace
-from rfdetr.cli.arguments import Data, Knobs, Weights, chosen_arch, shown, with_knobs
+from rfdetr.cli.arguments import Data, Knobs, Weights, chosen_arch, chosen_data, shown
 from rfdetr.networks import open_network
 
 
 def train(
-    data: Data = "digits",
-    out: Annotated[Path, typer.Option(help="Folder of checkpoint, log and evaluations.")] = Path(
+    data: Data = None,
+    out: Annotated[Path, typer.Option(help="Folder of checkpoint, log, plan and evaluations.")] = Path(
         "runs/train"
     ),
     profile: Annotated[
-        str, typer.Option(help="Sizes and recipe to start from: smoke, cpu, full, gpu.")
-    ] = "cpu",
+        str | None,
+        typer.Option(
+            help="From random weights: sizes, training grid and recipe of smoke, cpu (default), full or gpu."
+        ),
+    ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Network of a published configuration, e.g. nano.")
+        str | None, typer.Option(help="Network of a published configuration, e.g. nano, with random weights.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Start from this checkpoint's weights (fine-tuning).")
+        str | None,
+        typer.Option(
+            help=(
+                "Train this network further: nano, nano:FILE, or a checkpoint or folder of `train`. Recipe of"
+                " the paper's Appendix A; grid around its own sizes, or the one it was trained on."
+            )
+        ),
     ] = None,
-    arch: Knobs = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Start the backbone of --preset or --profile from DINOv2: dinov2, or a file."),
+    ] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option("--arch", help="Train this one architecture, e.g. r96-p8-w2-d3-q30, instead of a grid."),
+    ] = None,
     resolutions: Annotated[str | None, typer.Option(help="Training grid, px, e.g. 128,160,192.")] = None,
     patch_sizes: Annotated[str | None, typer.Option(help="Training grid, px.")] = None,
     windows: Annotated[str | None, typer.Option(help="Training grid, windows per side.")] = None,
-    decoder_layers: Annotated[int | None, typer.Option(help="Decoder layers of the network.")] = None,
-    queries: Annotated[int | None, typer.Option(help="Queries of the network.")] = None,
-    segmentation: Annotated[bool, typer.Option(help="Add a mask head (the data needs masks).")] = False,
+    decoder_layers: Annotated[int | None, typer.Option(help="Decoder layers of a new network.")] = None,
+    queries: Annotated[int | None, typer.Option(help="Queries of a new network.")] = None,
+    segmentation: Annotated[
+        bool | None,
+        typer.Option(help="With a mask head (the data needs masks) or without; default: as the network is."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Weight updates in all.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per forward pass and process.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Forward passes per weight update.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of all parts but the backbone.")] = None,
     encoder_lr: Annotated[float | None, typer.Option(help="Learning rate of the backbone.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order, architectures and augmentation.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Of weights, order, architectures and augmentation; default 0.")
+    ] = None,
     evaluate_every: Annotated[
-        int, typer.Option(help="Steps between evaluations on val; 0: at the end only.")
-    ] = 0,
+        int | None, typer.Option(help="Steps between evaluations on val; 0 (default): at the end only.")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many evaluations without a better AP, and keep the best weights."),
+    ] = None,
     devices: Annotated[int, typer.Option(help="Processes (GPUs) on this machine.")] = 1,
     resume: Annotated[bool, typer.Option(help="Go on from a checkpoint in --out.")] = True,
 ) -> None:
-    """Train a supernet (or, with --arch, one architecture) on a dataset."""
-    import torch
+    """Train a supernet (or, with --arch, one architecture) on a dataset.
 
-    from rfdetr.data.checks import before_training
-    from rfdetr.data.registry import load_dataset
-    from rfdetr.experiments.base.profiles import get_profile
-    from rfdetr.model.detector import RFDETR, build
-    from rfdetr.training.config import TrainConfig
+    What was chosen is printed before the first step and kept in --out. The same command again, or `train
+    --out` alone, goes on with a training that was stopped.
+    """
+    from rfdetr.cli.start import Options, start
+    from rfdetr.training.evaluations import warning
     from rfdetr.training.loop import train as run
 
-    recipe = get_profile(profile).recipe
-    dataset, val = load_dataset(data, "train"), load_dataset(data, "val")
-    before_training(dataset, val)
-    torch.manual_seed(seed)
-    sizes: dict[str, Any] = {"categories": dataset.category_ids, "segmentation": segmentation}
-    sizes |= {k: v for k, v in (("decoder_layers", decoder_layers), ("queries", queries)) if v is not None}
-    if weights is not None:
-        from rfdetr.model.weights import with_classes
-
-        start = open_network(weights)
-        model = start if start.config.categories == dataset.category_ids else None
-        if model is None:
-            model, report = with_classes(start, categories=dataset.category_ids)
-            print(report)
-    elif preset is not None:
-        model = build(preset, **sizes)
-    else:
-        model = RFDETR(**{**recipe.model, **sizes})
-    config = model.config
-    base = SearchSpace(
-        recipe.training.resolutions,
-        recipe.training.patch_sizes,
-        recipe.training.windows,
-        (config.decoder_layers,),
-        (config.queries,),
-    )
-    given = {"resolutions": resolutions, "patch_sizes": patch_sizes, "windows": windows}
-    space: SearchSpace | Arch = Arch.parse(arch) if arch else with_knobs(base, **given)
-    changes = {
+    recipe = {
         "steps": steps,
         "batch_size": batch_size,
         "accumulate": accumulate,
         "lr": lr,
         "encoder_lr": encoder_lr,
         "precision": precision,
+        "evaluate_every": evaluate_every,
+        "patience": patience,
     }
-    values = {**recipe.train, **{k: v for k, v in changes.items() if v is not None}}
-    values |= {"seed": seed, "evaluate_every": evaluate_every, "augment": data not in _scene_names()}
+    begun = start(
+        Options(
+            out=out,
+            data=data,
+            profile=profile,
+            preset=preset,
+            weights=weights,
+            backbone=backbone,
+            arch=arch,
+            resolutions=resolutions,
+            patch_sizes=patch_sizes,
+            windows=windows,
+            decoder_layers=decoder_layers,
+            queries=queries,
+            segmentation=segmentation,
+            seed=seed,
+            resume=resume,
+            recipe={name: value for name, value in recipe.items() if value is not None},
+        )
+    )
+    for message in begun.messages:
+        print(message, flush=True)
     result = run(
-        model,
-        dataset,
-        space,
-        TrainConfig.from_dict(values),
+        begun.model,
+        begun.dataset,
+        begun.space,
+        begun.config,
         out,
-        val,
+        begun.val,
         resume=resume,
         progress=True,
         devices=devices,
+        notes=begun.notes,
     )
-    for row in [row for row in result.evaluations if row["step"] == result.step]:
-        print(f"{row['arch']}: AP {shown(row['AP'], 3)} on {val!r}")
+    for row in [row for row in result.evaluations if row["step"] == result.best_step]:
+        masks = f", mask AP {shown(row['mask_AP'], 3)}" if "mask_AP" in row else ""
+        print(f"{row['arch']}: AP {shown(row['AP'], 3)}{masks} on {begun.val!r}")
+        if text := warning(row):
+            print(f"warning: {text}")
+    if result.best_step != result.step:
+        print(f"the best weights are those of step {result.best_step} of {result.step}")
     print(f"checkpoint: {result.checkpoint}")
-
-
-def _scene_names() -> tuple[str, ...]:
-    from rfdetr.data.scenes import DOMAINS
-
-    return tuple(DOMAINS)
 
 
 def evaluate(
     weights: Weights,
-    data: Data = "digits",
+    data: Data = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     arch: Knobs = None,
     batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 16,
@@ -127,18 +144,20 @@ def evaluate(
     from rfdetr.data.registry import load_dataset
     from rfdetr.files import write_json
 
-    dataset = load_dataset(data, split)
-    announce(dataset)
     if weights.endswith(".onnx"):
         from rfdetr.benchmark.accuracy import evaluate_artifact
         from rfdetr.export.artifact import load_artifact
 
         artifact = load_artifact(weights)
+        dataset = load_dataset(chosen_data(None, data), split)
+        announce(dataset)
         result, name = evaluate_artifact(artifact, dataset), artifact.name
     else:
         from rfdetr.evaluation.coco import evaluate as run
 
         model = open_network(weights)
+        dataset = load_dataset(chosen_data(model, data), split)
+        announce(dataset)
         chosen = chosen_arch(model, arch)
         result, name = run(model, dataset, chosen, batch_size=batch_size, progress=True), chosen.id
     row = result.row()

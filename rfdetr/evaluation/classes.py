@@ -20,6 +20,8 @@ def to_data_labels(model: Any, dataset: DetectionDataset) -> np.ndarray | None:
     config = getattr(model, "config", model)
     categories: CategoryMap | None = getattr(config, "categories", None)
     count: int | None = getattr(config, "num_classes", None)
+    if categories is not None and categories == dataset.category_ids:
+        return np.arange(categories.num_classes)  # without a look at the objects, which scenes have to paint
     if categories is not None:
         used = {annotation["category_id"] for annotation in dataset.coco["annotations"]}
         return categories.onto(dataset.category_ids, used)

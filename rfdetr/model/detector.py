@@ -25,6 +25,7 @@ from rfdetr.model.segmentation import MaskHead
 
 if TYPE_CHECKING:
     from rfdetr.model.load_report import LoadReport
+    from rfdetr.model.origin import Origin
     from rfdetr.model.predict import Detections
 
 PRIOR = 0.01  # initial probability of every class (focal prior)
@@ -39,6 +40,8 @@ class RFDETR(nn.Module):
 
     load_report: "LoadReport | None" = None
     """What became of every tensor when weights were loaded from a file (`rfdetr.load_official`)."""
+    origin: "Origin | None" = None
+    """What its checkpoint knows of the training it comes from; None for other networks."""
 
     def __init__(self, num_classes: int | None = None, **sizes: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""New networks from old ones: another set of classes for fine-tuning.
+"""New networks from old ones: another set of classes, a mask head more or less, for fine-tuning.
 
 Source: the focal prior of Lin et al. 2017 for the new class layers.
 """
@@ -80,3 +80,26 @@ def _take(value: Tensor, rows: np.ndarray, fresh: Tensor, axis: int) -> Tensor:
     known = torch.from_numpy(np.flatnonzero(rows != UNUSED)).to(value.device)
     kept = value.index_select(axis, torch.from_numpy(rows).to(value.device)[known])
     return fresh.detach().clone().index_copy_(axis, known, kept)
+
+
+def with_mask_head(model: RFDETR, segmentation: bool = True) -> tuple[RFDETR, LoadReport]:
+    """A copy of `model` with a new mask head (or, with False, without the one it has), and what became of
+    every tensor. `model` itself is left alone.
+    """
+    new = RFDETR(**model.config.replace(segmentation=segmentation).to_dict())
+    reference = next(model.parameters())
+    new.to(device=reference.device, dtype=reference.dtype)
+    report = LoadReport(
+        f"a network {'with' if model.config.segmentation else 'without'} a mask head", "this package"
+    )
+    state, wanted = model.state_dict(), new.state_dict()
+    for key in state.keys() - wanted.keys():
+        report.add("dropped", [key], reason="part of the mask head")
+    for key in wanted.keys() - state.keys():
+        report.add("initialised", [key], key, "part of the new mask head")
+    kept = [key for key in wanted if key in state]
+    for key in kept:
+        report.add("loaded", [key], key)
+    new.load_state_dict({key: state[key] for key in kept}, strict=False)
+    new.load_report = report
+    return new.train(model.training), report

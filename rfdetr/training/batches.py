@@ -42,7 +42,7 @@ def prepare(
     world: int = 1,
 ) -> StepData:
     """The data of one process at one step (0-based): a pure function of its arguments."""
-    archs = draw(space, config.seed, step, config.sampling, config.odds)
+    archs = draw(space, config.seed, step, config.sampling, config.odds, config.anchor)
     slots = step_slots(step, config.batch_size * config.accumulate, rank, world)
     pairs = []
     for position, index in zip(

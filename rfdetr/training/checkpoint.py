@@ -18,10 +18,13 @@ from rfdetr.errors import UserError
 from rfdetr.files import atomic_path
 from rfdetr.model.config import ModelConfig
 from rfdetr.model.detector import RFDETR
+from rfdetr.model.origin import Origin
 from rfdetr.training.config import TrainConfig
 
 FORMAT = "rfdetr-training-checkpoint"
 VERSION = 1
+LAST, BEST = "checkpoint.pt", "best.pt"
+"""Names of a training's files of weights: the last ones, from which it goes on, and the best ones."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ def load_checkpoint(
         )
     values = {f.name: content[f.name] for f in fields(Checkpoint)}
     values["model"] = _sizes(content["model"], content["provenance"])
-    values["config"] = TrainConfig.from_dict(content["config"])
+    # Before there was a choice of mask points they were drawn from the whole picture.
+    values["config"] = TrainConfig.from_dict({"mask_sampling": "uniform", **content["config"]})
     values["space"] = SearchSpace(**content["space"])
     checkpoint = Checkpoint(**values)
     if expect is not None:
@@ -140,11 +144,26 @@ def check_same(what: str, path: Path, found: Any, wanted: Any, ignore: frozenset
         )
 
 
-def model_from_checkpoint(path: str | os.PathLike[str], ema: bool = True) -> RFDETR:
-    """The network of a checkpoint in evaluation mode, on the processor; averaged weights where there are some
-    and `ema`.
+def checkpoint_file(path: str | os.PathLike[str]) -> Path:
+    """The file to open for a path: itself, or in a folder of a training the weights that it ended with.
+
+    These are best.pt of a training with `patience`, else checkpoint.pt.
     """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    return path / BEST if (path / BEST).is_file() else path / LAST
+
+
+def model_from_checkpoint(path: str | os.PathLike[str], ema: bool = True) -> RFDETR:
+    """The network of a checkpoint or a training's folder, in evaluation mode, on the processor.
+
+    Averaged weights where there are some and `ema`. `model.origin` says what the file knows of the training.
+    """
+    path = checkpoint_file(path)
     checkpoint = load_checkpoint(path)
     model = RFDETR(**checkpoint.model.to_dict())
     model.load_state_dict(checkpoint.best_weights(ema))
+    data = str(checkpoint.provenance.get("source", ""))
+    model.origin = Origin(str(path), checkpoint.step, checkpoint.space, checkpoint.config.anchor, data)
     return model.eval()

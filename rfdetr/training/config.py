@@ -11,7 +11,14 @@ from rfdetr.training.ranges import Range, read_ranges
 STRATEGIES = ("uniform", "sandwich", "biased")
 SCHEDULES = ("none", "linear", "cosine")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+MASK_SAMPLINGS = ("boxes", "uniform")
 
+_CHOICES = {
+    "sampling": STRATEGIES,
+    "schedule": SCHEDULES,
+    "precision": PRECISIONS,
+    "mask_sampling": MASK_SAMPLINGS,
+}
 _COUNT = Range(least=1, whole=True)
 _STEPS = Range(least=0, whole=True)
 _RATE = Range(above=0)
@@ -34,6 +41,7 @@ _RANGES = {
     "log_every": _COUNT,
     "checkpoint_every": _COUNT,
     "evaluate_every": _STEPS,
+    "patience": _STEPS,
     "max_bad_steps": _COUNT,
     "workers": _COUNT,
 }
@@ -57,12 +65,18 @@ class TrainConfig:
     log_every       steps between rows of the log
     sampling        how step t draws its architecture (rfdetr.training.sampling); odds: (triple, weight) for
                     "biased"
+    anchor          (resolution, patch size, windows) that steps 0, 2, 4, ... train whatever `sampling` says;
+                    None: no such setting. For a network whose own architecture must stay good
     schedule        of the learning rate after warmup_steps: none (the paper), linear or cosine down to zero
     augment         horizontal flip (with the dataset's own probability) and random crop
     mask_points     points per mask; None: one in sixteen mask pixels
+    mask_sampling   where they lie: "boxes" (part of them in the object's own box, so that small objects are
+                    seen) or "uniform" (all over the picture, as published); see rfdetr.training.points
     max_bad_steps   stop after so many steps in a row without finite gradients (each such step is skipped)
     workers         threads that prepare batches ahead; they never change the result
     evaluate_every  steps between evaluations on the validation set; 0: at the end only
+    patience        stop after so many evaluations in a row without a better AP, and keep the best weights; 0:
+                    train all steps and keep the last weights
     """
 
     steps: int = 1000
@@ -76,6 +90,7 @@ class TrainConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float | None = 0.1
     warmup_steps: int = 0
+    anchor: tuple[int, int, int] | None = None
     schedule: str = "none"
     ema_decay: float | None = 0.993
     ema_tau: float = 100.0
@@ -85,28 +100,36 @@ class TrainConfig:
     odds: tuple[tuple[tuple[int, int, int], float], ...] = ()
     augment: bool = True
     mask_points: int | None = None
+    mask_sampling: str = "boxes"
     weights: LossWeights = field(default_factory=LossWeights)
     costs: MatchCosts = field(default_factory=MatchCosts)
     log_every: int = 1
     checkpoint_every: int = 500
     evaluate_every: int = 0
+    patience: int = 0
     max_bad_steps: int = 20
     workers: int = 1
 
     def __post_init__(self) -> None:
         read_ranges(self, _RANGES)
-        for name, known in (("sampling", STRATEGIES), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise UserError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         if self.sampling == "biased" and not self.odds:
             raise UserError(
                 "biased sampling needs odds: give pairs of (resolution, patch size, windows) and a weight"
             )
+        if self.patience and not self.evaluate_every:
+            raise UserError(
+                "patience counts evaluations: say how many steps lie between them (evaluate_every)"
+            )
         # Values that went through JSON or a checkpoint come back as lists and dicts.
         object.__setattr__(self, "betas", _pair(self.betas))
         object.__setattr__(
             self, "odds", tuple((tuple(triple), float(weight)) for triple, weight in self.odds)
         )
+        if self.anchor is not None:
+            object.__setattr__(self, "anchor", _triple(self.anchor))
         for name, kind in (("weights", LossWeights), ("costs", MatchCosts)):
             if isinstance(getattr(self, name), dict):
                 object.__setattr__(self, name, _read(kind, name, getattr(self, name)))
@@ -140,6 +163,14 @@ def _read(kind: type[Any], name: str, values: dict[str, Any]) -> Any:
     return kind(**values)
 
 
+def _triple(anchor: Any) -> tuple[int, ...]:
+    try:
+        resolution, patch_size, windows = anchor
+    except (TypeError, ValueError):
+        raise UserError(f"anchor must be (resolution, patch size, windows), not {anchor!r}") from None
+    return tuple(_COUNT.read("anchor", value) for value in (resolution, patch_size, windows))
+
+
 def _pair(betas: Any) -> tuple[float, float]:
     try:
         first, second = betas
@@ -150,6 +181,6 @@ def _pair(betas: Any) -> tuple[float, float]:
 
 
 RESUMABLE = frozenset(
-    {"steps", "log_every", "checkpoint_every", "evaluate_every", "max_bad_steps", "workers"}
+    {"steps", "log_every", "checkpoint_every", "evaluate_every", "patience", "max_bad_steps", "workers"}
 )
 """Fields that may differ between a checkpoint and the run that continues it."""

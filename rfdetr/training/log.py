@@ -106,7 +106,7 @@ class Progress:
         left = (now - self._start) / done * (self.steps - row["step"])
         line = (
             f"step {row['step']}/{self.steps}  loss {row['total']:.3f}  {row['arch']}  "
-            f"{row['images_per_s']:.1f} images/s  {_duration(left)} left"
+            f"{row['images_per_s']:.1f} images/s  {duration(left)} left"
         )
         print(
             f"\r{line}\033[K" if self._terminal else line,
@@ -115,7 +115,8 @@ class Progress:
         )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words: `1 h 05 min` or `3 min 20 s`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"

@@ -6,39 +6,37 @@ a run that was stopped, killed or moved goes on with the weights that it would h
 """
 
 import copy
-import json
 import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.errors import UserError
-from rfdetr.evaluation.classes import to_data_labels
-from rfdetr.files import strict, write_atomic
 from rfdetr.model.detector import RFDETR
-from rfdetr.provenance import provenance
+from rfdetr.model.origin import Origin
 from rfdetr.training.batches import StepData, batches
-from rfdetr.training.checkpoint import (
-    Checkpoint,
-    check_same,
-    load_checkpoint,
-    save_checkpoint,
-)
-from rfdetr.training.config import RESUMABLE, TrainConfig
+from rfdetr.training.checkpoint import model_from_checkpoint
+from rfdetr.training.config import TrainConfig
+from rfdetr.training.evaluations import Evaluations
+from rfdetr.training.inputs import check_inputs, check_recipe, single_point
+from rfdetr.training.launch import launch
 from rfdetr.training.log import Progress, Row, TrainingLog
-from rfdetr.training.optim import same_groups
+from rfdetr.training.plan import estimate, lines, make_plan, write_plan
 from rfdetr.training.signals import Interrupted, stop_signals
+from rfdetr.training.state import RunState
 from rfdetr.training.step import Stepper, StepResult
+
+SETTLED = 5
+"""Steps after which the remaining time is estimated."""
 
 
 class TrainingDivergedError(UserError):
@@ -48,7 +46,8 @@ class TrainingDivergedError(UserError):
 @dataclass(frozen=True)
 class TrainResult:
     """step: updates done. model: the trained network in evaluation mode, with averaged weights where
-    averaging was on. checkpoint, log: files. evaluations: one row per evaluation and architecture.
+    averaging was on, and the best ones of a training with `patience`. checkpoint, log: files. evaluations:
+    one row per evaluation and architecture. best_step: the step that `model` is of.
     """
 
     step: int
@@ -56,6 +55,7 @@ class TrainResult:
     checkpoint: Path
     log: Path
     evaluations: list[Row]
+    best_step: int
 
 
 def train(
@@ -70,18 +70,24 @@ def train(
     progress: bool | Callable[[Row], None] = True,
     devices: int = 1,
     accelerator: str = "auto",
+    notes: Mapping[str, Any] | None = None,
 ) -> TrainResult:
-    """Train `model` in place on `dataset` and write checkpoint.pt, log.jsonl and log.csv to `out_dir`.
+    """Train `model` in place on `dataset` and write checkpoint.pt, the log and the plan to `out_dir`.
 
     space        what each step draws its architecture from; an `Arch` (or a space of one point) trains that
                  one alone
-    val          evaluated every `config.evaluate_every` steps and at the end, for the dearest and the
-                 cheapest architecture of the space (evaluations.jsonl)
+    val          evaluated every `config.evaluate_every` steps and at the end, for the default, the dearest
+                 and the cheapest architecture of the space (evaluations.jsonl, evaluations.csv)
     resume       go on from out_dir/checkpoint.pt if there is one; False starts anew and replaces it
     progress     True: a line on standard output; or a callable that gets every row
     devices      processes on this machine, one per GPU or sharing the processor; under torchrun its own
                  number counts
     accelerator  "cpu", "cuda" or "auto"
+    notes        plain values for plan.json and the checkpoint: `start`, `recipe` (in words), `source` (name
+                 or folder of the data, which later commands then need not be told)
+
+    The network's default architecture becomes the dearest one of the space unless the one that it has is
+    trained too.
 
     Raises UserError when model, data and space do not fit, when the checkpoint is of another run, or when the
     disk is full (the earlier checkpoint stays); TrainingDivergedError naming step and architecture;
@@ -90,170 +96,93 @@ def train(
     config = config or TrainConfig()
     space = single_point(space) if isinstance(space, Arch) else space
     check_inputs(model, dataset, space, val)
-    fabric = _launch(devices, accelerator)
-    run = _Run(Stepper(model, config, fabric), dataset, space, config, Path(out_dir), val, fabric)
-    step = run.resume() if resume else 0
-    return run.train(step, progress)
-
-
-def single_point(arch: Arch) -> SearchSpace:
-    """The space that holds one architecture."""
-    return SearchSpace(*((value,) for value in arch.to_dict().values()))
-
-
-def check_inputs(
-    model: RFDETR, dataset: DetectionDataset, space: SearchSpace, val: DetectionDataset | None = None
-) -> None:
-    """Raise UserError (ArchError for the space) if model, data and space do not fit each other."""
-    for data in (dataset, val):
-        if data is None:
-            continue
-        if not len(data):
-            raise UserError(f"{data!r} has no images; check the path and the split")
-        if model.config.categories is None and data.num_classes != model.config.num_classes:
-            raise UserError(
-                f"{data!r} has {data.num_classes} classes ({data.category_ids}), the network has"
-                f" {model.config.num_classes}; build the network with num_classes={data.num_classes}"
-            )
-        labels = to_data_labels(model, data)
-        if data is dataset and labels is not None and labels.tolist() != list(range(data.num_classes)):
-            raise UserError(
-                f"the network's classes ({model.config.categories}) are not those of {data!r}"
-                f" ({data.category_ids}) in the same order: give it new class layers with"
-                " rfdetr.with_classes(network, categories=dataset.category_ids), as `train --weights` does"
-            )
-    if dataset.untrainable:
-        raise UserError(f"there is nothing to learn from: {dataset.untrainable}")
-    if model.config.segmentation and not dataset.has_masks:
-        raise UserError(
-            f"{dataset!r} has no masks, the network has a mask head"
-            f"{': ' + dataset.maskless if dataset.maskless else ''}; give every object a mask, or train"
-            " without --segmentation (segmentation=False)"
-        )
-    for arch in space.distinct():
-        model.config.check(arch)
-
-
-def _launch(devices: int, accelerator: str) -> Fabric:
-    nodes = 1
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ.get("GROUP_WORLD_SIZE", "1"))
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    several = devices * nodes > 1
-    # Precision is handled in the step itself; Fabric places devices and starts and connects processes.
-    fabric = Fabric(
-        accelerator=accelerator, devices=devices, num_nodes=nodes, strategy="ddp" if several else "auto"
+    check_recipe(config, space, val)
+    own = model.config.default_arch
+    if own is None or own.encoder not in space.triples():
+        model.config = model.config.replace(default_arch=space.largest)
+    fabric = launch(devices, accelerator)
+    state = RunState(
+        Stepper(model, config, fabric), dataset, space, config, Path(out_dir), fabric, notes or {}
     )
-    if several:
-        fabric.launch()
-    return fabric
+    return _Run(state, val, progress).train(resume)
 
 
 class _Run:
     """State of one call of `train`."""
 
     def __init__(
-        self,
-        stepper: Stepper,
-        dataset: DetectionDataset,
-        space: SearchSpace,
-        config: TrainConfig,
-        folder: Path,
-        val: DetectionDataset | None,
-        fabric: Fabric,
+        self, state: RunState, val: DetectionDataset | None, progress: bool | Callable[[Row], None]
     ) -> None:
-        self.stepper, self.dataset, self.space, self.config = stepper, dataset, space, config
-        self.folder, self.val, self.fabric = folder, val, fabric
-        self.checkpoint = folder / "checkpoint.pt"
-        self.main = fabric.global_rank == 0
-        self.evaluations: list[Row] = []
+        self.state, self.val, self.progress = state, val, progress
+        self.stepper, self.config, self.space = state.stepper, state.config, state.space
+        self.folder, self.fabric = state.folder, state.fabric
+        self.main = self.fabric.global_rank == 0
+        own = cast(Arch, self.stepper.model.config.default_arch)
+        archs = (own, self.space.largest, self.space.smallest)
+        self.evaluations = Evaluations(self.folder, val, archs)
         self.evaluated = -1  # step of the last evaluation, the same in every process
+        self.stalled = False  # whether the last evaluations brought nothing; the same in every process
 
-    # -- state
-    # ------------------------------------------------------------------------------------------------------
-
-    def resume(self) -> int:
-        """Load out_dir/checkpoint.pt if there is one. Returns the number of updates done."""
-        if not self.checkpoint.exists():
-            return 0
-        stepper, path = self.stepper, self.checkpoint
-        saved = load_checkpoint(path, expect=stepper.model.config)
-        free = RESUMABLE if self.config.schedule == "none" else RESUMABLE - {"steps"}
-        check_same("training recipe", path, saved.config, self.config, free)
-        check_same("search space", path, saved.space, self.space)
-        here = {"data": self.dataset.fingerprint, "processes": self.fabric.world_size}
-        for name, value in here.items():
-            if saved.provenance.get(name) != value:
-                raise UserError(
-                    f"{path} was written for other {name} ({saved.provenance.get(name)}, here {value}): use"
-                    " the same, or another output folder for a new run"
-                )
-        if not same_groups(stepper.optimizer, saved.optimizer):
-            raise UserError(
-                f"{path} was written under other rules for learning rates and weight decay, by another"
-                f" version of this package: start a new run from its weights with --weights {path} and"
-                " another --out"
-            )
-        stepper.model.load_state_dict(saved.weights)
-        stepper.optimizer.load_state_dict(saved.optimizer)
-        if stepper.ema is not None and saved.ema is not None:
-            stepper.ema.load_state_dict(saved.ema)
-        if saved.scaler:
-            stepper.precision.scaler.load_state_dict(saved.scaler)
-        torch.set_rng_state(saved.rng.cpu())
-        self.evaluations = [
-            row for row in _rows(self.folder / "evaluations.jsonl") if row["step"] <= saved.step
-        ]
-        self.evaluated = max((row["step"] for row in self.evaluations), default=-1)
-        return saved.step
-
-    def save(self, step: int) -> None:
-        """Write the checkpoint (main process only)."""
-        if not self.main:
-            return
-        stepper = self.stepper
-        save_checkpoint(
-            self.checkpoint,
-            Checkpoint(
-                step=step,
-                model=stepper.model.config,
-                weights=stepper.model.state_dict(),
-                ema=None if stepper.ema is None else stepper.ema.state_dict(),
-                optimizer=stepper.optimizer.state_dict(),
-                scaler=stepper.precision.scaler.state_dict() or None,
-                config=self.config,
-                space=self.space,
-                rng=torch.get_rng_state(),
-                provenance=provenance(
-                    data=self.dataset.fingerprint,
-                    dataset=repr(self.dataset),
-                    categories=self.dataset.category_ids.to_coco(),
-                    processes=self.fabric.world_size,
-                    precision=stepper.precision.name,
-                ),
-            ),
+    def train(self, resume: bool) -> TrainResult:
+        """The steps that are left (fewer where the AP stalls), then the result."""
+        first = self.state.resume() if resume else 0
+        if first:
+            self.evaluations.read(first)
+            self.evaluated = self.evaluations.last_step
+            self.stalled = self.evaluations.stalled(self.config.patience)
+        plan = self._announce(first)
+        left = first < self.config.steps and not self.stalled
+        step = self._steps(first, plan) if left else first
+        if self.val is not None and self.evaluated != step:
+            self.evaluate(step)
+        kept = self.config.patience > 0 and self.state.best.is_file()
+        return TrainResult(
+            step,
+            model_from_checkpoint(self.state.best) if kept else self.final_model(step),
+            self.state.last,
+            self.folder / "log.jsonl",
+            self.evaluations.rows,
+            self.evaluations.best_step if kept else step,
         )
 
-    # -- loop
-    # -------------------------------------------------------------------------------------------------------
+    def _announce(self, first: int) -> dict[str, Any]:
+        """Write the plan (main process only), and print it where a progress line is wanted."""
+        plan = make_plan(
+            self.stepper.model,
+            self.state.dataset,
+            self.val,
+            self.space,
+            self.config,
+            self.fabric.world_size,
+            self.stepper.precision.name,
+            self.state.notes,
+        )
+        if not self.main:
+            return plan
+        if not first:
+            self.state.clear()
+        write_plan(self.folder, plan)
+        if self.progress is True:
+            steps = self.config.steps
+            done = first >= steps or self.stalled
+            where = f"finished at step {first} of {steps}" if done else f"going on at step {first} of {steps}"
+            print("\n".join([*lines(plan), *([f"{'resumed':9s}{where}"] if first else [])]), flush=True)
+        return plan
 
-    def train(self, first: int, progress: bool | Callable[[Row], None]) -> TrainResult:
-        """Steps first..config.steps-1, then the result."""
+    def _steps(self, first: int, plan: dict[str, Any]) -> int:
+        """The steps themselves; returns the number of updates done in all."""
         config, fabric = self.config, self.fabric
         log = TrainingLog(self.folder, first) if self.main else None
-        report = Progress(progress if self.main else False, config.steps, first)
-        bad = 0
-        step, saved = first, first if first else -1
-        source = batches(self.dataset, self.space, config, first, fabric.global_rank, fabric.world_size)
+        report = Progress(self.progress if self.main else False, config.steps, first)
+        bad, step, saved = 0, first, first if first else -1
+        source = batches(self.state.dataset, self.space, config, first, fabric.global_rank, fabric.world_size)
         try:
             with stop_signals() as stopped:
-                started = time.monotonic()
+                begun = started = time.monotonic()
                 for data in source:
                     objects, stop = self._agree(data.objects, stopped.is_set())
                     if stop:
-                        self.save(step)
+                        self._save(step)
                         self._leave(step)
                     result = self.stepper(data, step, objects)
                     step += 1
@@ -262,26 +191,39 @@ class _Run:
                         raise _diverged(step, data.archs, result, bad)
                     now = time.monotonic()
                     row = self._row(step, data, result, now - started)
-                    started = now
                     if log is not None and (step % config.log_every == 0 or step == config.steps):
                         log.write(row)
                     report(row)
+                    if step == first + SETTLED and step < config.steps:
+                        self._estimate(plan, now - begun, step)
                     if step % config.checkpoint_every == 0 or step == config.steps:
-                        self.save(step)
+                        self._save(step)
                         saved = step
                     if self._evaluation_due(step):
                         self.evaluate(step)
+                        if self.stalled:
+                            break
+                    started = time.monotonic()  # a step's time is without files and evaluations
         finally:
             source.close()
             if log is not None:
                 log.close()
         if saved != step:
-            self.save(step)
-        if self.val is not None and self.evaluated != step:
-            self.evaluate(step)
-        return TrainResult(
-            step, self.final_model(), self.checkpoint, self.folder / "log.jsonl", self.evaluations
-        )
+            self._save(step)
+        return step
+
+    def _save(self, step: int) -> None:
+        if self.main:
+            self.state.save(step)
+
+    def _estimate(self, plan: dict[str, Any], seconds: float, step: int) -> None:
+        if not self.main:
+            return
+        each = seconds / SETTLED
+        plan |= {"seconds_per_step": each, "seconds_left": each * (self.config.steps - step)}
+        write_plan(self.folder, plan)
+        if self.progress is True:
+            print(estimate(seconds, SETTLED, self.config.steps - step), flush=True)
 
     def _agree(self, objects: int, stop: bool) -> tuple[int, bool]:
         """Objects of all processes, and whether any of them was told to stop."""
@@ -294,13 +236,13 @@ class _Run:
     def _leave(self, step: int) -> None:
         if self.main:
             print(
-                f"\nstopped after step {step} of {self.config.steps}; {self.checkpoint} is written. "
+                f"\nstopped after step {step} of {self.config.steps}; {self.state.last} is written. "
                 "Run the same command again to go on.",
                 file=sys.stderr,
                 flush=True,
             )
         self.fabric.barrier()
-        raise Interrupted(step, self.checkpoint)
+        raise Interrupted(step, self.state.last)
 
     def _row(self, step: int, data: StepData, result: StepResult, seconds: float) -> Row:
         images = self.config.batch_size * self.config.accumulate * self.fabric.world_size
@@ -321,33 +263,24 @@ class _Run:
         return self.val is not None and every > 0 and step % every == 0
 
     def evaluate(self, step: int) -> None:
-        """AP of the dearest and the cheapest architecture of the space on `val`, by the main process."""
-        assert self.val is not None
+        """AP of a few architectures on `val`, by the main process; the others wait (`launch.PATIENCE`)."""
         if self.main:
-            # Imported here: training alone needs no evaluation.
-            from rfdetr.evaluation.coco import evaluate
-
-            model = self.final_model()
-            for arch in dict.fromkeys((self.space.largest, self.space.smallest)):
-                row = {"step": step, "arch": arch.id, **evaluate(model, self.val, arch).row()}
-                self.evaluations.append(strict(row))
-            lines = "".join(json.dumps(row) + "\n" for row in self.evaluations)
-            write_atomic(self.folder / "evaluations.jsonl", lines)
+            model = self.final_model(step)
+            self.evaluations.add(model, step)
+            if self.config.patience and self.evaluations.best_step == step:
+                self.state.save_best(step, model)
         self.evaluated = step
-        self.fabric.barrier()
+        stalled = self.main and self.evaluations.stalled(self.config.patience)
+        self.stalled = bool(self.fabric.broadcast(stalled))
 
-    def final_model(self) -> RFDETR:
+    def final_model(self, step: int) -> RFDETR:
         """A copy in evaluation mode, with averaged weights where there are some."""
         model = copy.deepcopy(self.stepper.model).eval()
         if self.stepper.ema is not None:
             model.load_state_dict(self.stepper.ema.weights)
+        source = str(self.state.notes.get("source", ""))
+        model.origin = Origin(str(self.state.last), step, self.space, self.config.anchor, source)
         return model
-
-
-def _rows(path: Path) -> list[Row]:
-    return (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    )
 
 
 def _diverged(step: int, archs: list[Arch], result: StepResult, bad: int) -> TrainingDivergedError:

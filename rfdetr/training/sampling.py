@@ -26,7 +26,12 @@ def stream(seed: int, *counters: int) -> np.random.Generator:
 
 
 def draw(
-    space: SearchSpace, seed: int, step: int, strategy: str = "uniform", odds: Odds | None = None
+    space: SearchSpace,
+    seed: int,
+    step: int,
+    strategy: str = "uniform",
+    odds: Odds | None = None,
+    anchor: tuple[int, int, int] | None = None,
 ) -> list[Arch]:
     """Architectures of step `step` (0-based); their gradients are averaged.
 
@@ -37,9 +42,14 @@ def draw(
     biased     one: an encoder setting with probability proportional to `odds`, triples (effective resolution,
                patch size, windows) or (nominal resolution, ...) -> weight >= 0
 
+    anchor: an encoder setting that steps 0, 2, 4, ... train alone, whatever the strategy; the others are
+    drawn as they are without it.
+
     Decoder layers and queries (limited to the tokens) are the maximum of the space. Raises UserError for an
     unknown strategy or impossible odds.
     """
+    if anchor is not None and step % 2 == 0:
+        return [_fullest(space, *anchor)]
     rng = stream(seed, _ARCH, step)
     if strategy == "uniform":
         return [_uniform(space, rng)]
