@@ -19,13 +19,12 @@ from rfdetr.arch import Arch
 from rfdetr.benchmark.accuracy import evaluate_artifact
 from rfdetr.errors import UserError
 from rfdetr.evaluation.coco import evaluate
-from rfdetr.experiments import ch04_sampling_study, ch05_full_parts, ch05_full_search
+from rfdetr.experiments import ch05_full_parts, ch05_full_search
 from rfdetr.experiments.base import fitting, kept, long_runs, supernet
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.parts import Place
 from rfdetr.experiments.base.profiles import PROFILES, get_profile
 from rfdetr.export.onnx import export_onnx
-from rfdetr.model.config import ModelConfig
 from rfdetr.plots import search as figures
 from rfdetr.provenance import provenance
 from rfdetr.search.grid import GridEvaluator, evaluate_grid
@@ -152,57 +151,6 @@ def test_kept_weights_round_once_and_damage_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match="cannot read the network"):
         kept.read_network(path)
-
-
-def test_variants_cost_the_same():
-    for profile in (SMOKE, PROFILES["cpu"]):
-        config = ModelConfig(num_classes=10, **profile.recipe.model)
-        space = profile.recipe.training
-        costs = ch04_sampling_study._costs(config, space)
-        totals = {}
-        for variant in ch04_sampling_study.variants(profile, config):
-            rule = {k: v for k, v in variant.changes.items() if k in ("sampling", "odds")}
-            totals[variant.label] = variant.changes["steps"] * ch04_sampling_study._mean_cost(
-                space, costs, **rule
-            )
-            supernet.train_config(profile, 0, **variant.changes)
-        tolerance = 0.5 if profile is SMOKE else 0.01  # whole steps: few of them cannot cost exactly the same
-        assert max(totals.values()) == pytest.approx(min(totals.values()), rel=tolerance)
-
-
-def test_sampling_study(store):
-    runs = ch04_sampling_study.run(SMOKE, 0, store, show=False)
-    assert set(runs["variant"]) == {"uniform", "sandwich", "biased", "uniform, bfloat16"}
-    assert set(runs["seed"]) == {0, 1}
-    whole = (
-        runs[runs["group"].isin(ch04_sampling_study.GROUPS)]
-        .groupby(["variant", "seed"])["sub_networks"]
-        .sum()
-    )
-    assert (whole == len(SMOKE.recipe.training.triples())).all()
-    # The sandwich rule trains both corners at every step.
-    corners = runs[(runs["variant"] == "sandwich") & runs["group"].isin(["smallest", "largest"])]
-    assert (corners["updates"] >= corners["steps"]).all()
-    assert figures.study(ch04_sampling_study.summary(runs)).axes
-
-
-def test_summary_pairs_seeds_and_resolves_only_outside_the_interval():
-    rows = [
-        {"variant": v, "group": "small", "seed": s, "AP": ap, "updates": 1.0, "steps": 5, "tflops": 1.0}
-        for v, values in {
-            "uniform": (0.5, 0.6, 0.7),
-            "better": (0.6, 0.7, 0.801),
-            "same": (0.6, 0.6, 0.6),
-        }.items()
-        for s, ap in enumerate(values)
-    ]
-    table = ch04_sampling_study.summary(pd.DataFrame(rows)).set_index("variant")
-    assert (
-        table.loc["better", "difference"] == pytest.approx(0.1003, abs=1e-3)
-        and table.loc["better", "resolved"]
-    )
-    assert not table.loc["same", "resolved"] and table.loc["same", "half_width"] > 0.2
-    assert np.isnan(table.loc["uniform", "difference"]) and not table.loc["uniform", "resolved"]
 
 
 def test_an_exported_file_is_as_accurate_as_the_trained_network(tmp_path):

@@ -1,24 +1,26 @@
-"""Which architecture a training step should draw: uniform (the paper), sandwich, or biased, at equal training
-cost.
+"""Which architecture a training step should draw: uniform (the paper), sandwich, or biased, at equal cost and
+at equal steps.
 
-Source: Section 3 of the paper (uniform); the sandwich rule is Yu et al. 2019. Also holds bfloat16 against
-float32. Equal cost means equal floating-point operations of the forward passes, so a strategy that draws
-dearer networks takes fewer steps.
+Source: Section 3 of the paper (uniform); the sandwich rule is Yu et al. 2019. Equal cost means equal
+floating-point operations of the forward passes, so a rule that draws dearer networks takes fewer steps; equal
+steps means as many updates, which then cost more. Each rule and budget is trained at several learning rates,
+because a rule that averages three networks' gradients may want another one than a rule that draws one
+network; the rate is chosen by the validation scenes, and the test scenes are shown.
 """
 
-from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rfdetr.arch import Arch, SearchSpace
-from rfdetr.experiments.base import kept, supernet
+from rfdetr.errors import UserError
+from rfdetr.experiments.base import fitting, kept
 from rfdetr.experiments.base.artifacts import Store
-from rfdetr.experiments.base.profiles import Profile, get_profile
-from rfdetr.experiments.ch04_learning import drawn_archs, training_cost
-from rfdetr.search.cost import TRIPLE
+from rfdetr.experiments.base.parts import Part, perform
+from rfdetr.experiments.base.profiles import Profile
+from rfdetr.experiments.base.studies import Finished, Study
+from rfdetr.experiments.ch04_variants import GROUPS, differences, runs_table
 from rfdetr.training.sampling import draw
 
 if TYPE_CHECKING:
@@ -26,25 +28,39 @@ if TYPE_CHECKING:
 
     from rfdetr.model.config import ModelConfig
 
-PROFILE = "cpu"
-GROUPS = ("small", "middle", "large")
-_SAMPLE = 2000  # draws from which the mean cost of a strategy's step is computed
+NAME, PROFILE = "sampling-study", "cpu"
+RATES = {"cpu": (1.0, 0.5, 2.0), "smoke": (1.0,)}
+"""By profile: learning rates, as multiples of the recipe's."""
+_SAMPLE = 2000  # draws from which the mean cost of a rule's step is computed
 _FEWEST_STEPS = 2
+_CALL = "rfdetr.experiments.ch04_variants"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of training: label, and the fields of `TrainConfig` that make it differ."""
+    """One way of training.
 
-    label: str
+    rule, budget  e.g. "sandwich" and "cost" or "steps"; label: both in words
+    rate          multiple of the recipe's learning rate
+    changes       fields of `TrainConfig` that make it differ
+    """
+
+    rule: str
+    budget: str
+    rate: float
     changes: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """The rule, and "equal steps" where it does not have the uniform rule's cost."""
+        return self.rule if self.budget == "cost" else f"{self.rule}, equal steps"
 
 
 def variants(profile: Profile, config: "ModelConfig") -> list[Variant]:
-    """The trainings of the study, with steps and warm-up that make their expected costs equal.
+    """The trainings of the study, with steps and warm-up that make their expected costs equal, or their
+    steps.
 
-    "biased" draws an encoder setting with a probability proportional to its operations: large networks, which
-    learn slowest, more often. "uniform, bfloat16" and "uniform" differ in precision alone.
+    "biased" draws an encoder setting with a probability proportional to its operations.
     """
     recipe = profile.recipe
     costs = _costs(config, recipe.training)
@@ -56,106 +72,109 @@ def variants(profile: Profile, config: "ModelConfig") -> list[Variant]:
     }
     each = {name: _mean_cost(recipe.training, costs, **rule) for name, rule in rules.items()}
     found = []
-    for name, rule in rules.items():
-        steps = max(_FEWEST_STEPS, round(recipe.study_steps * each["uniform"] / each[name]))
-        warmup = round(recipe.train["warmup_steps"] * steps / recipe.train["steps"])
-        found.append(Variant(name, {**rule, "steps": steps, "warmup_steps": warmup, "precision": "fp32"}))
-    return [*found, Variant("uniform, bfloat16", {**found[0].changes, "precision": "bf16"})]
+    for rate in RATES[profile.name]:
+        for name, rule in rules.items():
+            cheaper = max(_FEWEST_STEPS, round(recipe.study_steps * each["uniform"] / each[name]))
+            # The uniform rule has both budgets at once.
+            budgets = {"cost": cheaper, **({} if name == "uniform" else {"steps": recipe.study_steps})}
+            for budget, steps in budgets.items():
+                warmup = round(recipe.train["warmup_steps"] * steps / recipe.train["steps"])
+                rates = {key: rate * recipe.train[key] for key in ("lr", "encoder_lr")}
+                changes = {**rule, **rates, "steps": steps, "warmup_steps": warmup, "precision": "fp32"}
+                found.append(Variant(name, budget, rate, changes))
+    return found
+
+
+def parts(profile: Profile, seed: int) -> list[Part]:
+    """The recipe's own rate first, seed by seed."""
+    return [part for _, part in _planned(profile, seed)]
+
+
+def _planned(profile: Profile, seed: int) -> list[tuple[Variant, Part]]:
+    from rfdetr.model.config import ModelConfig
+
+    recipe = profile.recipe
+    found = variants(profile, ModelConfig(num_classes=10, **recipe.model))
+    planned = []
+    for rate in RATES[profile.name]:
+        for s in range(seed, seed + recipe.study_seeds):
+            for variant in (v for v in found if v.rate == rate):
+                options = {"profile": profile.name, "seed": s, "changes": variant.changes, "choose": True}
+                name = f"{variant.rule}-{variant.budget}-x{rate:g}-{s}"
+                planned.append((variant, Part(name, f"{_CALL}:variant_part", options)))
+    return planned
+
+
+def collect(finished: Finished) -> None:
+    """Keep one row per training and group. UserError when nothing can be compared yet."""
+    runs, resamples = _runs(finished)
+    if runs.empty or runs["variant"].nunique() < 2:
+        raise UserError("sampling-study: fewer than two ways of training are done; run it again, for longer")
+    kept.keep(
+        finished.folder,
+        {"runs": runs},
+        finished.origin,
+        arrays={"resampled": resamples},
+        made_by=finished.makers(),
+        missing=finished.plan.missing(),
+    )
+
+
+def _runs(finished: Finished) -> "tuple[pd.DataFrame, np.ndarray]":
+    heads = {
+        part.name: {
+            "variant": variant.label,
+            "rule": variant.rule,
+            "budget": variant.budget,
+            "rate": variant.rate,
+            "seed": part.options["seed"],
+        }
+        for variant, part in _planned(finished.profile, finished.seed)
+    }
+    return runs_table(finished, heads)
 
 
 def run(profile: Profile, seed: int, store: Store, show: bool = True) -> "pd.DataFrame":
-    """Train every variant with `study_seeds` seeds and evaluate all trained encoder settings on the test
-    scenes.
+    """Do the whole study here, one training after the other, and return its table (`collect`)."""
+    study = Study(NAME, profile.name, parts, collect, STUDY.modules)
+    plan = study.task(seed, store).plan
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    while (name := plan.ready(fitting.fastest_device())) is not None:
+        if show:
+            print(f"{name}, {len(plan.missing())} trainings to go", flush=True)
+        perform(plan, name, fitting.fastest_device(), profile.name, seed)
+    return _runs(Finished(profile, seed, plan, plan.done(), plan.folder, {}))[0]
 
-    Every setting is read with all decoder layers and queries. Columns: variant, seed, steps, tflops (training
-    cost), group ("small", "middle", "large": thirds by operations; "smallest" and "largest": the grid's
-    corners), sub_networks, AP (mean of the group), updates (mean number of steps that drew a setting of the
-    group), seconds (of the whole training).
+
+def at_best_rate(runs: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows of each variant at the learning rate that is best on the validation scenes.
+
+    By the mean over seeds and the thirds of the settings, among rates that have as many seeds as any. A table
+    without rates is returned as it is.
     """
     import pandas as pd
 
-    from rfdetr.model.config import ModelConfig
-    from rfdetr.search.grid import evaluate_grid
-
-    recipe = profile.recipe
-    test = supernet.data(profile, "test")
-    config = ModelConfig(num_classes=test.num_classes, **recipe.model)
-    rows: list[dict[str, Any]] = []
-    for number in range(seed, seed + recipe.study_seeds):
-        for variant in variants(profile, config):
-            if show:
-                print(f"{variant.label}, seed {number}, {variant.changes['steps']} steps", flush=True)
-            trained = supernet.train_variant(profile, number, store, variant.changes, show=show)
-            log = trained.log
-            cost = training_cost(trained.model, log, recipe.train["batch_size"])[-1]
-            head = {"variant": variant.label, "seed": number, "steps": len(log), "tflops": cost}
-            table = evaluate_grid(trained.model, test, recipe.training, gflops=True).drop_duplicates(TRIPLE)
-            drawn = Counter(arch.encoder for archs in drawn_archs(log) for arch in archs)
-            table["updates"] = [drawn[triple] for triple in table[TRIPLE].itertuples(index=False, name=None)]
-            for group, part in _groups(table, recipe.training).items():
-                numbers = {"AP": part["AP"].mean(), "updates": part["updates"].mean()}
-                seconds = log["seconds"].sum()
-                rows.append(
-                    {**head, "group": group, "sub_networks": len(part), **numbers, "seconds": seconds}
-                )
-    return pd.DataFrame(rows)
+    if "rate" not in runs:
+        return runs
+    kept_rows = []
+    for _, part in runs.groupby("variant", sort=False):
+        seeds = part.groupby("rate")["seed"].nunique()
+        full = part[part["rate"].isin(seeds.index[seeds == seeds.max()]) & part["group"].isin(GROUPS)]
+        best = full.groupby("rate", sort=False)["val_AP"].mean().idxmax()
+        kept_rows.append(part[part["rate"] == best])
+    return pd.concat(kept_rows)
 
 
-def make(folder: Path, seed: int, store: Store, origin: dict[str, Any]) -> None:
-    """Run the study and keep it (`rfdetr.experiments.base.kept`)."""
-    kept.keep(folder, {"runs": run(get_profile(PROFILE), seed, store)}, origin)
-
-
-def summary(table: "pd.DataFrame", reference: str = "uniform") -> "pd.DataFrame":
-    """Per variant and group over seeds: AP, its difference from `reference` with a 95 % interval, updates,
-    steps.
-
-    The interval is Student's, of the differences paired by seed (same initial weights and images); `resolved`
-    tells whether it excludes zero. With two or three seeds it is wide, and that is the point.
-    """
-    import pandas as pd
-    from scipy import stats
-
-    rows = []
-    base = table[table["variant"] == reference]
-    for (variant, group), part in table.groupby(["variant", "group"], sort=False):
-        alike = base[base["group"] == group].set_index("seed")["AP"]
-        differences = part.set_index("seed")["AP"] - alike
-        count = len(differences)
-        half = float("nan")
-        if variant != reference and count > 1:
-            half = float(stats.t.ppf(0.975, count - 1) * differences.std(ddof=1) / np.sqrt(count))
-        mean = float(differences.mean())
-        rows.append(
-            {
-                "variant": variant,
-                "group": group,
-                "seeds": count,
-                "AP": part["AP"].mean(),
-                "lowest": part["AP"].min(),
-                "highest": part["AP"].max(),
-                "difference": mean if variant != reference else float("nan"),
-                "half_width": half,
-                "resolved": bool(abs(mean) > half),
-                "updates": part["updates"].mean(),
-                "steps": int(part["steps"].iloc[0]),
-                "tflops": part["tflops"].mean(),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _groups(table: "pd.DataFrame", space: SearchSpace) -> dict[str, "pd.DataFrame"]:
-    """Thirds of the sub-networks by operations, and the two corners of the grid, which the sandwich rule
-    always trains.
-    """
-    ordered = table.sort_values("gflops", kind="stable")
-    third = np.arange(len(ordered)) * len(GROUPS) // len(ordered)
-    groups = {name: ordered[third == i] for i, name in enumerate(GROUPS)}
-    triples = [tuple(row) for row in ordered[TRIPLE].to_numpy().tolist()]
-    for name, corner in (("smallest", space.smallest), ("largest", space.largest)):
-        groups[name] = ordered[[triple == corner.encoder for triple in triples]]
-    return groups
+def summary(
+    table: "pd.DataFrame", reference: str = "uniform", resamples: np.ndarray | None = None
+) -> "pd.DataFrame":
+    """`ch04_variants.differences` from the uniform rule, every variant at its best rate (column `rate`)."""
+    chosen = at_best_rate(table.reset_index(drop=True))
+    again = None if resamples is None else resamples[chosen.index]
+    found = differences(chosen, reference, again)
+    if "rate" in chosen:
+        found["rate"] = found["variant"].map(chosen.groupby("variant")["rate"].first())
+    return found
 
 
 def _costs(config: "ModelConfig", space: SearchSpace) -> dict[Arch, float]:
@@ -169,3 +188,6 @@ def _mean_cost(space: SearchSpace, costs: dict[Arch, float], sampling: str, odds
     return float(
         np.mean([sum(costs[a] for a in draw(space, 0, step, sampling, odds)) for step in range(_SAMPLE)])
     )
+
+
+STUDY = Study(NAME, PROFILE, parts, collect, (*fitting.MODULES, "rfdetr.search.blocks", "rfdetr.search.grid"))

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,8 +34,20 @@ def scenes_of(place: Place, profile: Profile, split: str, size: int | None = Non
     profile's.
     """
     recipe = profile.recipe
-    base = scenes("digits", split, size=size or recipe.images[split], canvas=recipe.canvas)
-    return Painted(base, place.folder.parent / "painted")
+    return _painted(place.folder.parent / "painted", split, size or recipe.images[split], recipe.canvas)
+
+
+@lru_cache(maxsize=16)
+def _painted(folder: Path, split: str, size: int, canvas: int) -> Painted:
+    # One for all parts of a process: its ground truth takes seconds to gather.
+    return Painted(scenes("digits", split, size=size, canvas=canvas), folder)
+
+
+def fastest_device() -> str:
+    """Where a test that is not itself studied should run: cuda where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def new_network(dataset: DetectionDataset, sizes: Mapping[str, Any], seed: int) -> "RFDETR":

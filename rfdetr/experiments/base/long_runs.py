@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rfdetr.errors import UserError
-from rfdetr.experiments import ch04_ranking, ch04_sampling_study, ch05_full_parts
+from rfdetr.experiments import ch04_precision, ch04_ranking, ch04_sampling_study, ch05_full_parts
 from rfdetr.experiments.base import studies
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.kept import results_root
-from rfdetr.provenance import provenance
 
-STUDIES = {study.name: study for study in (ch04_ranking.STUDY, ch05_full_parts.STUDY)}
-"""Name of a kept result -> the study that makes it in parts."""
-RUNS = {
-    "sampling-study": (ch04_sampling_study.PROFILE, ch04_sampling_study.make),
+STUDIES = {
+    study.name: study
+    for study in (ch04_sampling_study.STUDY, ch04_ranking.STUDY, ch04_precision.STUDY, ch05_full_parts.STUDY)
 }
-"""Name of a kept result -> its profile, and the function (folder, seed, store, provenance) that makes it."""
+"""Name of a kept result -> the study that makes it in parts."""
 
 
 def make(
@@ -33,13 +31,8 @@ def make(
     """Run what makes a result and write it to `out` (default: the committed folder). Takes from minutes to
     hours. devices, seconds, only, any_code: see `studies.make`.
     """
-    if name not in {*STUDIES, *RUNS}:
-        raise UserError(f"unknown result {name!r}; choose one of {', '.join([*RUNS, *STUDIES])}")
+    if name not in STUDIES:
+        raise UserError(f"unknown result {name!r}; choose one of {', '.join(STUDIES)}")
     folder = out or results_root() / name
-    store = store or Store()
-    if name in STUDIES:
-        studies.make(STUDIES[name], folder, seed, store, devices, seconds, only, any_code)
-        return folder
-    profile, run = RUNS[name]
-    run(folder, seed, store, provenance(profile, seed))
+    studies.make(STUDIES[name], folder, seed, store or Store(), devices, seconds, only, any_code)
     return folder
