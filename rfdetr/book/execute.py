@@ -48,7 +48,6 @@ def execute(
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
 
     target = project.executed(profile, chapter)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -67,17 +66,7 @@ def execute(
                 cwd=str(project.root),
                 progress_bar=sys.stderr.isatty(),
                 execution_timeout=timeout,
-                config=Config(
-                    {
-                        # Messages between processes of one machine: no open port, and no warning about one.
-                        "KernelManager": {"transport": "ipc"},
-                        # A finished kernel is interrupted before it is shut down, and would report that as an
-                        # error.
-                        "NotebookClient": {
-                            "extra_arguments": [f"--IPKernelApp.log_level={logging.CRITICAL}"]
-                        },
-                    }
-                ),
+                config=quiet_kernel(),
             )
         except PapermillExecutionError as problem:
             error = _cell_error(problem)
@@ -106,6 +95,20 @@ def execute(
     }
     _publish(temporary, target, record)
     return Outcome(chapter, "executed", record)
+
+
+def quiet_kernel() -> Any:
+    """Settings of a kernel that writes nothing but the notebook's own output (a traitlets configuration)."""
+    from traitlets.config import Config
+
+    return Config(
+        {
+            # Messages between processes of one machine: no open port, and no warning about one.
+            "KernelManager": {"transport": "ipc"},
+            # A finished kernel is interrupted before it is shut down, and would report that as an error.
+            "NotebookClient": {"extra_arguments": [f"--IPKernelApp.log_level={logging.CRITICAL}"]},
+        }
+    )
 
 
 def _publish(temporary: Path, target: Path, record: dict[str, Any]) -> None:

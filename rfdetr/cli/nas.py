@@ -48,6 +48,7 @@ def nas(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the supernet.", rich_help_panel=_TIME)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.", rich_help_panel=_TIME)] = None,
+    measured: Annotated[int | None, typer.Option(help="Sub-networks to time.", rich_help_panel=_TIME)] = None,
     dry_run: Annotated[bool, typer.Option(help="Look and plan only.", rich_help_panel=_TIME)] = False,
     fine_tune: Annotated[
         bool, typer.Option(help="Train the chosen networks further.", rich_help_panel=_MORE)
@@ -89,6 +90,7 @@ def nas(
         windows=numbers(windows, "windows") if windows else (),
         queries=queries,
         batch_size=batch_size,
+        measured=measured,
         skip_missing=skip_missing,
     )
     command = "python -m rfdetr " + " ".join(sys.argv[1:])

@@ -21,6 +21,7 @@ class NasOptions:
     runtime, precision, threads   of the latencies
     hours         wall time that the whole run may take; None: the recipe's own length
     steps         of the supernet's training; None: what the recipe or `hours` gives
+    measured      sub-networks that are timed; None: 40, fewer where `hours` is short
     fine_tune     train the chosen networks further, one by one
     baseline      also train one fixed architecture alone at the same total cost
     resolutions, patch_sizes, windows, queries   of the training grid, px and counts; (): proposed from the
@@ -38,6 +39,7 @@ class NasOptions:
     threads: int = 1
     hours: float | None = None
     steps: int | None = None
+    measured: int | None = None
     fine_tune: bool = True
     baseline: bool = False
     seed: int = 0
@@ -61,7 +63,7 @@ class NasOptions:
             raise UserError("give --target-ms or --like, not both: each of them sets the latencies")
         if self.hours is not None and not (math.isfinite(self.hours) and self.hours > 0):
             raise UserError(f"--hours takes a time above 0, not {self.hours:g}")
-        for name in ("steps", "batch_size", "queries", "threads"):
+        for name in ("steps", "batch_size", "queries", "threads", "measured"):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {count}")

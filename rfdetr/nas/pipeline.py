@@ -103,6 +103,7 @@ def planned(run: Run) -> None:
         "baseline",
         "seed",
         "batch_size",
+        "measured",
         "runtime",
         "precision",
         "threads",

@@ -80,11 +80,12 @@ def make_plan(
     by_epochs = max(_FEWEST_STEPS, round(_FEWEST_EPOCHS * images / shown))
     steps = options.steps or max(recipe_steps or 0, by_epochs)
     tune = max(_FEWEST_STEPS // 4, round(_EPOCHS_FINE_TUNING * images / shown)) if options.fine_tune else 0
-    measured, budget = _MEASURED, 1.0
+    measured, budget = options.measured or _MEASURED, 1.0
     rounds = 2 if options.baseline else 1
     if options.hours is not None:
         limit = 3600 * options.hours * _MARGIN - _RESERVE_S
-        measured = max(_FEWEST_MEASURED, min(_MEASURED, int(0.1 * limit / timing_s)))
+        if options.measured is None:
+            measured = max(_FEWEST_MEASURED, min(_MEASURED, int(0.1 * limit / timing_s)))
         budget = min(1.0, 0.12 * limit / max(search_s, 1e-9))
         left = limit - measured * timing_s - budget * search_s
         tuning = left * _FINE_TUNING / rounds if options.fine_tune else 0.0
