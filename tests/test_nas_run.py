@@ -98,9 +98,9 @@ def test_the_ten_lines_of_the_card_run_without_this_package(undisturbed, data, t
     space = {}
     exec(code, space)  # prints what passes the threshold
     arch = Arch.parse(entry["arch"])
-    model = model_from_checkpoint(found.path("train") / "checkpoint.pt")
+    model = model_from_checkpoint(found.path("train"))
     if entry["tuned"]:
-        model = model_from_checkpoint(found.path("fine-tune") / entry["arch"] / "checkpoint.pt")
+        model = model_from_checkpoint(found.path("fine-tune") / entry["arch"])
     with torch.no_grad():
         ours = model(torch.from_numpy(space["x"]), arch).logits[0].numpy()
     np.testing.assert_allclose(space["logits"][0], ours, atol=1e-3)

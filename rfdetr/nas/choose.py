@@ -17,7 +17,7 @@ from rfdetr.data.dataset import DetectionDataset
 from rfdetr.errors import UserError
 from rfdetr.evaluation.bootstrap import Matches, bootstrap_ap
 from rfdetr.evaluation.coco import CocoResult, evaluate
-from rfdetr.files import write_json
+from rfdetr.files import strict, write_json
 from rfdetr.model.detector import RFDETR
 from rfdetr.nas.options import NasOptions
 from rfdetr.search.pareto import front, published_latency, select
@@ -108,7 +108,7 @@ def scored(
     if np.isfinite(numbers["AP"]):
         interval = bootstrap_ap(dataset, result.detections, kind, resamples=RESAMPLES, seed=seed)
         entry |= {"low": interval.low, "high": interval.high}
-    return without_nan(entry), result
+    return strict(entry), result
 
 
 def choose(run: "Run", folder: Path) -> dict[str, Any]:
@@ -126,17 +126,6 @@ def choose(run: "Run", folder: Path) -> dict[str, Any]:
 def matches(dataset: DetectionDataset, result: CocoResult, metric: str) -> Matches:
     """For paired differences between networks on the same pictures."""
     return Matches(dataset, result.detections, "segm" if metric.startswith("mask") else "bbox")
-
-
-def without_nan(value: Any) -> Any:
-    """Undefined numbers as None, which JSON has a word for."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value
 
 
 def keep_detections(path: Path, result: CocoResult, least: float = 0.02) -> None:

@@ -12,8 +12,8 @@ from rfdetr.data.dataset import DetectionDataset, Target
 from rfdetr.data.registry import load_dataset
 from rfdetr.errors import UserError
 from rfdetr.evaluation.outcomes import Outcome, confusion, outcome, precision_recall
+from rfdetr.files import read_json
 from rfdetr.nas.choose import latency_column, read_detections
-from rfdetr.nas.stages import read_json
 from rfdetr.search.pareto import front_mask
 
 if TYPE_CHECKING:

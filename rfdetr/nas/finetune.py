@@ -52,7 +52,7 @@ def fine_tune(
     """
     before, first = scored(model, val, arch, metric, config.seed)
     train(model, train_set, arch, config, folder)
-    tuned = model_from_checkpoint(folder / "checkpoint.pt")
+    tuned = model_from_checkpoint(folder)
     after, second = scored(tuned, val, arch, metric, config.seed)
     difference = paired_difference(
         matches(val, second, metric), matches(val, first, metric), resamples=RESAMPLES, seed=config.seed
@@ -77,7 +77,7 @@ def fine_tune_all(run: Run, config: TrainConfig, folder: Path) -> dict[str, Any]
         place = folder / entry["arch"]
         row = fine_tune(run.network(), arch, run.data("train"), run.data("val"), config, place, run.metric)
         if row["better"]:
-            tuned = model_from_checkpoint(place / "checkpoint.pt")
+            tuned = model_from_checkpoint(place)
             row["test"] = run.test_scores(tuned, arch, folder / f"test-{entry['arch']}.json")
         rows.append(row)
     return {"networks": rows}

@@ -11,8 +11,8 @@ from rfdetr.data.transforms import MEAN, STD
 from rfdetr.evaluation.outcomes import best_threshold
 from rfdetr.export import export_onnx
 from rfdetr.export.artifact import Artifact
-from rfdetr.files import write_atomic
-from rfdetr.nas.choose import read_detections, without_nan
+from rfdetr.files import strict, write_atomic
+from rfdetr.nas.choose import read_detections
 from rfdetr.nas.run import Run
 from rfdetr.nas.words import number as _number
 from rfdetr.provenance import commit, machine
@@ -107,7 +107,7 @@ def hand_over(run: Run, folder: Path) -> dict[str, Any]:
         threshold, f1 = best_threshold(read_detections(detections), targets)
         row = {**entry, "tuned": tuned is not None, **({"test": tuned["test"]} if tuned else {})}
         row |= {"file": artifact.file.name, "sha256": artifact.sha256, "threshold": threshold, "f1": f1}
-        row["file_AP"] = without_nan(numbers["AP"] if numbers else None)
+        row["file_AP"] = strict(numbers["AP"] if numbers else None)
         write_atomic(artifact.file.with_suffix(".md"), card(artifact, row, about(run, threshold)))
         rows.append(row)
     return {"networks": rows}

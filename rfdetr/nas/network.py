@@ -4,12 +4,11 @@ A pre-trained network keeps its own sizes and starts from the paper's recipe (Ap
 weights gets sizes that a processor can train in minutes, and the recipe for that.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rfdetr.arch import SearchSpace
 from rfdetr.data.dataset import DetectionDataset
-from rfdetr.errors import UserError
 from rfdetr.experiments.base.profiles import get_profile
 from rfdetr.model.detector import RFDETR
 from rfdetr.nas.look import Proposal
@@ -17,6 +16,10 @@ from rfdetr.nas.options import NasOptions
 from rfdetr.training.config import TrainConfig
 
 _SEARCHED_PATCHES = (8, 10, 12, 14, 16)
+PATIENCE = 3
+"""Evaluations without a better AP after which a pre-trained network's training ends: it follows no
+schedule.
+"""
 PROFILE = "cpu"
 """Sizes of a network with random weights, and its recipe."""
 
@@ -38,8 +41,21 @@ class Start:
 def start(options: NasOptions, dataset: DetectionDataset, proposal: Proposal) -> Start:
     """The network of a run; the same options, data and seed give the same weights."""
     if options.weights:
-        raise UserError("not yet")
+        return _pretrained(options, dataset)
     return _from_scratch(options, dataset, proposal)
+
+
+def _pretrained(options: NasOptions, dataset: DetectionDataset) -> Start:
+    from rfdetr.networks import open_network
+    from rfdetr.training.finetune import adapt, recipe_of, space_of
+
+    model, reports = adapt(open_network(options.weights), dataset, options.segmentation)
+    space = space_of(model)
+    given = {name: getattr(options, name) for name in ("resolutions", "patch_sizes", "windows")}
+    space = replace(space, **{name: values for name, values in given.items() if values})
+    config = recipe_of(model, space, len(dataset)).replace(seed=options.seed, patience=PATIENCE)
+    notes = "".join(f"; {report}" for report in map(str, reports) if report)
+    return Start(model, space, config, True, f"weights of {options.weights}{notes}")
 
 
 def _from_scratch(options: NasOptions, dataset: DetectionDataset, proposal: Proposal) -> Start:
@@ -70,11 +86,13 @@ def search_space(begin: Start) -> SearchSpace:
     tokens.
     """
     space = begin.space
-    patches = sorted({*space.patch_sizes, *(p for p in _SEARCHED_PATCHES if p < max(space.patch_sizes))})
+    patches = set(space.patch_sizes)
+    if not begin.pretrained:
+        patches |= {p for p in _SEARCHED_PATCHES if p < max(space.patch_sizes)}
     sides = sorted({resolution // p for resolution in space.resolutions for p in space.patch_sizes})
     largest = max(space.windows) * max(patches)
     resolutions = sorted({s * p for s in sides for p in patches if largest <= s * p <= space.resolutions[-1]})
     depths = tuple(range(space.decoder_layers[-1] + 1))
     most = space.queries[-1]
     queries = tuple(sorted({max(1, round(most * part)) for part in (1 / 3, 2 / 3, 1)}))
-    return SearchSpace(tuple(resolutions), tuple(patches), space.windows, depths, queries)
+    return SearchSpace(tuple(resolutions), tuple(sorted(patches)), space.windows, depths, queries)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rfdetr.arch import SearchSpace
-from rfdetr.files import write_atomic, write_json
+from rfdetr.files import strict, write_atomic, write_json
 from rfdetr.nas import baseline, choose, finetune, handover, look, plan, words
 from rfdetr.nas.options import NasOptions
 from rfdetr.nas.report import write_report
@@ -131,8 +131,8 @@ def trained(run: Run) -> None:
     def work(folder: Path) -> dict[str, Any]:
         begin = plan.start(run.options, run.data("train"), run.proposal)
         found = train(begin.model, run.data("train"), run.space, run.config, folder, run.data("val"))
-        rows = [row for row in found.evaluations if row["step"] == found.step]
-        return {"step": found.step, "evaluations": choose.without_nan(rows)}
+        rows = [row for row in found.evaluations if row["step"] == found.best_step]
+        return {"step": found.best_step, "evaluations": strict(rows)}
 
     values = {"config": run.config.to_dict(), "space": run.result("plan")["space"]}
     result = run.stages.run("train", values, ("look", "plan"), work, "training the supernet").result

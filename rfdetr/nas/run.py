@@ -85,7 +85,7 @@ class Run:
 
     def network(self) -> RFDETR:
         """The trained supernet."""
-        return model_from_checkpoint(self.folder("train") / "checkpoint.pt")
+        return model_from_checkpoint(self.folder("train"))
 
     def table(self) -> "pd.DataFrame":
         """The search's table."""
@@ -109,7 +109,7 @@ class Run:
         if self.tuned(arch) is None:
             return self.network(), Arch.parse(arch), self.folder("choose") / name
         folder = self.folder("fine-tune")
-        return model_from_checkpoint(folder / arch / "checkpoint.pt"), Arch.parse(arch), folder / name
+        return model_from_checkpoint(folder / arch), Arch.parse(arch), folder / name
 
     def test_scores(self, model: RFDETR, arch: Arch, path: Path) -> dict[str, Any]:
         """Numbers on the test split (`choose.scored`); the detections are kept in `path`."""

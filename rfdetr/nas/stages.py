@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rfdetr.errors import UserError
-from rfdetr.files import write_json
+from rfdetr.files import read_json, write_json
 
 VERSION = 1
 """Part of every key: raise it when a stage computes something else from the same inputs."""
@@ -112,15 +112,6 @@ def _clock(path: Path) -> Iterator[Callable[[], float]]:
         yield spent
     finally:
         write_json(path, {"seconds": spent()})
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is no whole one."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def fresh(folder: Path) -> Path:
