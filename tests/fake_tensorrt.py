@@ -4,6 +4,7 @@ Passes are computed by ONNX Runtime. Unknown names raise AttributeError, as they
 """
 
 import enum
+import importlib.machinery
 import json
 import sys
 import types
@@ -250,5 +251,6 @@ def install(monkeypatch, gpu: Device, throttled: frozenset[int] = frozenset(), *
         "cuda.bindings": bindings,
         "cuda.bindings.runtime": api,
     }.items():
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None)  # PyTorch looks for it
         monkeypatch.setitem(sys.modules, name, module)
     return trt

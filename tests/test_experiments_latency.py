@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from rfdetr.benchmark.inputs import image_inputs
 from rfdetr.benchmark.records import join
 from rfdetr.benchmark.runtimes import load_runtime
 from rfdetr.evaluation.coco import evaluate
@@ -39,7 +40,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def inputs():
-    return ch06_half_precision.real_inputs(supernet.data(PROFILE, "val"), ARCH.resolution, count=3)
+    return image_inputs(supernet.data(PROFILE, "val"), ARCH.resolution, count=3)
 
 
 @pytest.fixture(scope="module")

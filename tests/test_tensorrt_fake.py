@@ -170,7 +170,7 @@ def test_an_engine_that_was_exchanged_is_refused(monkeypatch, tmp_path, graph) -
     path = tmp_path / "g.engine"
     tensorrt_build.build_engine(graph, path)
     path.write_bytes(path.read_bytes() + b" ")
-    with pytest.raises(UserError, match="describes another engine"):
+    with pytest.raises(UserError, match="describes another file"):
         load_artifact(path)
 
 

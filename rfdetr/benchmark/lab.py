@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 from rfdetr.arch import Arch
 from rfdetr.benchmark.accuracy import accuracy_record
 from rfdetr.benchmark.latency import time_artifact
-from rfdetr.benchmark.records import AccuracyRecord, LatencyRecord, join, to_frame, write_records
-from rfdetr.benchmark.runtimes import FILE_RUNTIMES, TORCH_RUNTIMES, load_runtime
+from rfdetr.benchmark.prepare import prepare
+from rfdetr.benchmark.records import LatencyRecord, join, to_frame, write_records
+from rfdetr.benchmark.runtimes import (
+    FILE_RUNTIMES,
+    PRECISIONS,
+    TORCH_RUNTIMES,
+    check_runtime,
+    load_runtime,
+)
 from rfdetr.benchmark.runtimes.base import Runtime
 from rfdetr.errors import UserError
 from rfdetr.export.artifact import Artifact, load_artifact
@@ -20,6 +27,7 @@ from rfdetr.progress import progress_bar
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rfdetr.data.dataset import DetectionDataset
     from rfdetr.model.detector import RFDETR
 
 Log = Callable[[str], None]
@@ -30,34 +38,42 @@ def open_runtime(
     runtime: str,
     folder: Path,
     arch: str | None = None,
-    precision: str = "fp32",
+    precision: str = "",
     threads: int = 1,
-    batch: int = 1,
+    batch: int | None = None,
+    device: int = 0,
+    images: "DetectionDataset | None" = None,
     log: Log = print,
 ) -> Runtime:
-    """Load a model or file in a runtime, exporting, converting and building what is needed into `folder`."""
-    if runtime not in (*FILE_RUNTIMES, *TORCH_RUNTIMES):
-        raise UserError(
-            f"unknown runtime {runtime!r}; choose one of {', '.join((*FILE_RUNTIMES, *TORCH_RUNTIMES))}"
-        )
-    is_file = target.endswith((".onnx", ".engine", ".plan"))
+    """Load a model or file in a runtime, exporting, converting and building what is needed into `folder`.
+
+    precision  one of the runtime's, "": its default. images: of the data that the network is for, where they
+               are at hand (`rfdetr.benchmark.prepare`)
+    """
+    is_file = target.endswith((".onnx", ".engine", ".plan", ".xml"))
+    if is_file and runtime in TORCH_RUNTIMES:
+        raise UserError(f"{runtime} runs networks, not {target}; use --runtime {FILE_RUNTIMES[0]}")
     if is_file and arch is not None:
         raise UserError(f"{target} already is one sub-network; --arch goes with a model")
+    asked, precision = precision, check_runtime(runtime, precision, device)
     if runtime in TORCH_RUNTIMES:
-        if is_file:
-            raise UserError(f"{runtime} runs networks, not {target}; use --runtime {FILE_RUNTIMES[0]}")
         import torch
 
         from rfdetr.benchmark.runtimes.torch import TorchRuntime
 
         model = open_network(target)
         mode = runtime.partition("-")[2] or "eager"
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        torch.set_num_threads(threads)
-        return TorchRuntime.of(model.subnet(_arch(model, arch)), mode, device, precision)
-    artifact = load_artifact(target) if is_file else _export(target, arch, folder, batch, log)
-    artifact = _at_precision(artifact, runtime, precision, folder, log)
-    return load_runtime(runtime, artifact, threads=threads)
+        where = f"cuda:{device}" if torch.cuda.is_available() else "cpu"
+        subnet = model.subnet(_arch(model, arch))
+        return TorchRuntime.of(subnet, mode, where, precision, threads, batch or 1)
+    if is_file:
+        artifact = load_artifact(target)
+        if not asked and artifact.precision in PRECISIONS[runtime] and artifact.precision != "fp32":
+            precision = artifact.precision  # a converted file says what it is
+    else:
+        artifact = _export(target, arch, folder, batch or 1, log)
+    artifact = prepare(artifact, runtime, precision, folder, images, device, log)
+    return load_runtime(runtime, artifact, precision, threads=threads, device=device)
 
 
 def _arch(model: "RFDETR", arch: str | None) -> Arch:
@@ -72,31 +88,6 @@ def _export(target: str, arch: str | None, folder: Path, batch: int, log: Log) -
     path = folder / f"{target.replace(':', '-').replace('/', '-')}-{chosen.id}-b{batch}.onnx"
     log(f"exporting {chosen.id}")
     return export_onnx(model, chosen, path, batch=batch)
-
-
-def _at_precision(artifact: Artifact, runtime: str, precision: str, folder: Path, log: Log) -> Artifact:
-    if artifact.format == "engine":
-        if runtime != "tensorrt":
-            raise UserError(f"{artifact.path} is a TensorRT engine; use --runtime tensorrt")
-        return artifact
-    if runtime == "tensorrt":
-        from rfdetr.benchmark.runtimes.tensorrt_build import build_engine
-
-        log(f"building a TensorRT engine ({precision}); this takes minutes")
-        path = folder / f"{artifact.file.stem}-{precision}.engine"
-        return build_engine(artifact, path, precision, timing_cache=folder / "timing.cache")
-    if precision == "fp16" and artifact.precision != "fp16":
-        from rfdetr.benchmark.fp16 import to_fp16_safely
-        from rfdetr.benchmark.runtimes.base import random_inputs
-
-        path = folder / f"{artifact.file.stem}-fp16.onnx"
-        converted, table = to_fp16_safely(artifact, path, [random_inputs(artifact, seed=s) for s in range(2)])
-        beyond = int(table["beyond"].sum() + table["inside_beyond"].sum())
-        log(f"converted to FP16; {beyond} tensors beyond its range are kept in FP32")
-        return converted
-    if precision not in ("fp32", "fp16"):
-        raise UserError(f"{runtime} runs fp32 and fp16 files; {precision} needs --runtime tensorrt")
-    return artifact
 
 
 def protocol_runs(
@@ -119,9 +110,9 @@ def benchmark_command(
     runtime: str = "onnxruntime",
     protocols: Sequence[str] = ("buffered",),
     arch: str | None = None,
-    precision: str = "fp32",
+    precision: str = "",
     threads: int = 1,
-    batch: int = 1,
+    batch: int | None = None,
     pauses_ms: Sequence[float] = (200.0,),
     samples: int = 50,
     seconds: float = 10.0,
@@ -131,6 +122,7 @@ def benchmark_command(
     split: str = "val",
     images: int | None = None,
     nms: bool = False,
+    device: int = 0,
     out: str | Path | None = None,
     folder: str | Path | None = None,
     progress: bool = True,
@@ -138,11 +130,13 @@ def benchmark_command(
 ) -> list[Any]:
     """Time a model or file under one or more protocols and, with `coco`, evaluate the same artifact.
 
-    target      .onnx, .engine, a checkpoint, a published name, or random:<name>
-    runtime     onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, torch, torch-compile,
-                torch-cudagraph
-    precision   fp32 or fp16; tf32 and int8 with TensorRT. The record says what was executed
-    coco        name or folder of a dataset; adds its accuracy to every row (`rfdetr.benchmark.records.join`)
+    target      .onnx, .engine, .xml, a checkpoint, a published name, or random:<name>
+    runtime     a name of `rfdetr.benchmark.runtimes.PRECISIONS`
+    precision   one of the runtime's, "": its default. The record says what was executed
+    batch       images in a pass; None: those of a file with a fixed batch, else 1
+    coco        name or folder of a dataset; adds its accuracy to every row (`rfdetr.benchmark.records.join`),
+                and its training images show FP16 the ranges and INT8 the scales
+    device      index of the GPU, as CUDA counts
     nms         end every pass with NMS, for detectors that need it
     out         file of records, JSON lines, to append to
     folder      where exported files and engines are kept; a temporary one if None
@@ -155,17 +149,21 @@ def benchmark_command(
         raise UserError(
             f"unknown protocol {', '.join(unknown) or 'none'}; choose from buffered, sustained, rate"
         )
+    dataset = images_of(coco, split, images) if coco is not None else None
     holder = tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder))
     with holder as place:
-        loaded = open_runtime(target, runtime, Path(place), arch, precision, threads, batch, log)
+        seen = training_images(coco, dataset, log) if coco is not None and dataset is not None else None
+        loaded = open_runtime(
+            target, runtime, Path(place), arch, precision, threads, batch, device, seen, log
+        )
         if nms:
             from rfdetr.benchmark.nms import WithNms
 
             loaded = WithNms(loaded)
         with loaded:
-            records = _measure_all(loaded, todo, runs, batch, progress, log)
-            if coco is not None:
-                accuracy = _accuracy(loaded, coco, split, images, progress)
+            records = _measure_all(loaded, todo, runs, batch, progress)
+            if dataset is not None:
+                accuracy = accuracy_record(loaded, dataset, progress=progress)
                 joined: list[Any] = [join(accuracy, r) for r in records]
             else:
                 joined = list(records)
@@ -181,9 +179,8 @@ def _measure_all(
     loaded: Runtime,
     todo: Sequence[tuple[str, dict[str, Any]]],
     runs: int,
-    batch: int,
+    batch: int | None,
     progress: bool,
-    log: Log,
 ) -> list[LatencyRecord]:
     records = []
     for protocol, options in todo:
@@ -193,11 +190,22 @@ def _measure_all(
     return records
 
 
-def _accuracy(loaded: Runtime, coco: str, split: str, images: int | None, progress: bool) -> AccuracyRecord:
+def images_of(data: str, split: str, size: int | None = None) -> "DetectionDataset":
+    """A split of a dataset by name or folder."""
     from rfdetr.data.registry import load_dataset
 
-    dataset = load_dataset(coco, split, size=images)
-    return accuracy_record(loaded, dataset, progress=progress)
+    return load_dataset(data, split, size=size)
+
+
+def training_images(data: str, evaluated: "DetectionDataset", log: Log = print) -> "DetectionDataset":
+    """The training split, which a conversion may look at; the split that is evaluated, said so, where there
+    is no other.
+    """
+    try:
+        return images_of(data, "train")
+    except UserError as error:
+        log(f"conversions look at the images that are evaluated: {error}")
+        return evaluated
 
 
 _COLUMNS = (

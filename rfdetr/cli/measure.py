@@ -9,6 +9,11 @@ from rfdetr.cli.arguments import Knobs, Weights, chosen_arch
 from rfdetr.errors import UserError
 from rfdetr.networks import open_network
 
+PRECISION_HELP = (
+    "fp32, or what the runtime can: fp16 (the default of tensorrt), tf32 (tensorrt), bf16 (openvino, torch),"
+    " int8 and int8+bf16 (openvino)."
+)
+
 
 def export(
     weights: Weights,
@@ -33,8 +38,8 @@ def benchmark(
         str,
         typer.Option(
             help=(
-                "onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, torch, torch-compile,"
-                " torch-cudagraph"
+                "onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, openvino, tensorrt, torch,"
+                " torch-compile, torch-cudagraph"
             )
         ),
     ] = "onnxruntime",
@@ -42,9 +47,9 @@ def benchmark(
         list[str] | None, typer.Option(help="buffered (default), sustained, rate; may be repeated.")
     ] = None,
     arch: Knobs = None,
-    precision: Annotated[str, typer.Option(help="fp32 or fp16; tf32 and int8 with TensorRT.")] = "fp32",
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
-    batch: Annotated[int, typer.Option(help="Images per pass.")] = 1,
+    batch: Annotated[int | None, typer.Option(help="Images per pass; default: the file's, or 1.")] = None,
     pause: Annotated[
         list[float] | None, typer.Option(help="Pause in ms of `buffered`; may be repeated.")
     ] = None,
@@ -57,6 +62,7 @@ def benchmark(
     split: Annotated[str, typer.Option(help="Split of --coco.")] = "val",
     images: Annotated[int | None, typer.Option(help="At most so many images of --coco.")] = None,
     nms: Annotated[bool, typer.Option(help="End every pass with non-maximum suppression.")] = False,
+    device: Annotated[int, typer.Option(help="Index of the GPU, as CUDA counts.")] = 0,
     out: Annotated[Path | None, typer.Option(help="File of records (JSON lines) to append to.")] = None,
 ) -> None:
     """Time one artifact under one or more protocols and, with --coco, evaluate the same artifact."""
@@ -78,6 +84,7 @@ def benchmark(
         split=split,
         images=images,
         nms=nms,
+        device=device,
         out=out,
     )
 

@@ -32,7 +32,7 @@ def time_sample(
 
     The columns of `measure_latency` and `held_out` (bool).
     """
-    from rfdetr.benchmark.latency import measure_latency
+    from rfdetr.benchmark.subnetworks import measure_latency
 
     archs = measurement_plan(space, measured, seed)
     test = held_out_archs(space, archs, held_out, seed)

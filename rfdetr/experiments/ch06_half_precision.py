@@ -15,8 +15,6 @@ import torch
 
 from rfdetr.arch import Arch
 from rfdetr.benchmark import fp16
-from rfdetr.data.dataset import DetectionDataset
-from rfdetr.data.transforms import preprocess
 from rfdetr.export.artifact import Artifact
 from rfdetr.export.fp16 import to_fp16
 from rfdetr.export.onnx import export_onnx
@@ -48,14 +46,6 @@ class Halves:
     def kept(self) -> list[str]:
         """Names of the nodes that `safe` keeps in FP32 because their values leave FP16's range."""
         return json.loads(self.safe.metadata["kept_in_fp32"])
-
-
-def real_inputs(dataset: DetectionDataset, resolution: int, count: int = 8) -> list[dict[str, np.ndarray]]:
-    """The first images of a dataset as a graph takes them, one by one; noise does not reach the same
-    ranges.
-    """
-    count = min(count, len(dataset))
-    return [{"images": preprocess(dataset[i][0], resolution)[None].numpy()} for i in range(count)]
 
 
 def halves(model: "RFDETR", arch: Arch, folder: Path, inputs: Sequence[dict[str, np.ndarray]]) -> Halves:

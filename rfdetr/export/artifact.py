@@ -1,5 +1,6 @@
 """The artifact: one file that is both timed and evaluated, named by the SHA-256 of its content."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import Any
 from rfdetr.arch import Arch
 from rfdetr.data.categories import CategoryMap
 from rfdetr.errors import UserError
-from rfdetr.files import sha256_file
+from rfdetr.files import sha256_file, write_json
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Artifact:
-    """An ONNX file (`format` "onnx"), a TensorRT engine ("engine") or a network in memory ("torch", path
-    None).
+    """An ONNX file (`format` "onnx"), a TensorRT engine ("engine"), a quantised OpenVINO model ("openvino")
+    or a network in memory ("torch", path None).
 
     `sha256` names the file's content; latency and accuracy may be joined only if it is the same
     (`rfdetr.benchmark.records.join`). `metadata` holds texts: arch, categories (JSON), preset, source_sha256,
@@ -124,15 +125,16 @@ def _specs(values: Any) -> tuple[TensorSpec, ...]:
 
 
 def load_artifact(path: str | Path) -> Artifact:
-    """Read an ONNX file, or a TensorRT engine with its `.json` description beside it.
+    """Read an ONNX file, or a TensorRT engine or a quantised OpenVINO model (.xml and .bin) with its `.json`
+    description beside it.
 
     Raises UserError when the file is missing or is neither.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no file {path}; export one with `python -m rfdetr export`")
-    if path.suffix in (".engine", ".plan"):
-        return _load_engine(path)
+    if path.suffix in _DESCRIBED:
+        return _load_described(path)
     import onnx
 
     try:
@@ -152,22 +154,51 @@ def load_artifact(path: str | Path) -> Artifact:
     )
 
 
-def _load_engine(path: Path) -> Artifact:
+# What has no place for metadata of its own: suffix -> (format, suffix of a second file of its content or "").
+_DESCRIBED = {".engine": ("engine", ""), ".plan": ("engine", ""), ".xml": ("openvino", ".bin")}
+
+
+def describe(
+    path: str | Path, source: Artifact, metadata: Mapping[str, str], layers: Mapping[str, str] | None = None
+) -> None:
+    """Write `<path>.json`, the description of a TensorRT engine or an OpenVINO model that was made from an
+    ONNX file; `load_artifact` needs it.
+
+    metadata: what differs from the source's. layers: precision of every layer, where it is known.
+    """
+    path = Path(path)
+    specs = {
+        kind: [{"name": s.name, "dtype": s.dtype, "shape": s.shape} for s in values]
+        for kind, values in (("inputs", source.inputs), ("outputs", source.outputs))
+    }
+    about = {"sha256": _content_sha256(path), "metadata": dict(source.metadata) | dict(metadata), **specs}
+    write_json(path.with_suffix(path.suffix + ".json"), about | ({"layers": dict(layers)} if layers else {}))
+
+
+def _load_described(path: Path) -> Artifact:
     description = path.with_suffix(path.suffix + ".json")
     if not description.is_file():
         raise UserError(
-            f"{path} has no description {description.name} beside it; build engines with "
-            "rfdetr.benchmark.runtimes.tensorrt.build_engine, which writes it"
+            f"{path} has no description {description.name} beside it: engines and quantised models of this"
+            " package have one; make the file here (python -m rfdetr benchmark, or search)"
         )
     values = json.loads(description.read_text(encoding="utf-8"))
-    sha256 = sha256_file(path)
+    sha256 = _content_sha256(path)
     if values["sha256"] != sha256:
-        raise UserError(f"{description} describes another engine than {path}; build the engine again")
+        raise UserError(f"{description} describes another file than {path}; make the file again")
     return Artifact(
         path=path,
         sha256=sha256,
-        format="engine",
+        format=_DESCRIBED[path.suffix][0],
         metadata=values["metadata"],
         inputs=tuple(TensorSpec(s["name"], s["dtype"], tuple(s["shape"])) for s in values["inputs"]),
         outputs=tuple(TensorSpec(s["name"], s["dtype"], tuple(s["shape"])) for s in values["outputs"]),
     )
+
+
+def _content_sha256(path: Path) -> str:
+    second = _DESCRIBED[path.suffix][1]
+    if not second:
+        return sha256_file(path)
+    digests = [sha256_file(path.with_suffix(suffix)) for suffix in (path.suffix, second)]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()

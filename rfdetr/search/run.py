@@ -59,7 +59,7 @@ def search(
     A stopped search goes on where it was. The columns are the five knobs, the COCO numbers, gflops, and
     latency_ms (NaN where not measured).
     """
-    from rfdetr.benchmark.latency import measure_latency
+    from rfdetr.benchmark.subnetworks import measure_latency
 
     folder = Path(out_dir)
     if storage:
@@ -106,7 +106,7 @@ def search_within(
     those of all others as `predicted_ms`, which decides the front. The table holds the evaluated sub-networks
     only.
     """
-    from rfdetr.benchmark.latency import measure_latency
+    from rfdetr.benchmark.subnetworks import measure_latency
     from rfdetr.search.budget import budgeted_search, check_options
     from rfdetr.search.latency_model import LatencyModel, measurement_plan
 

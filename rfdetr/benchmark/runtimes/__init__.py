@@ -6,12 +6,60 @@ from rfdetr.benchmark.runtimes.base import Runtime
 from rfdetr.errors import UserError
 from rfdetr.export.artifact import Artifact
 
-FILE_RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt")
+FILE_RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino", "tensorrt")
 TORCH_RUNTIMES = ("torch", "torch-compile", "torch-cudagraph")
+PRECISIONS = {
+    **dict.fromkeys(FILE_RUNTIMES[:3], ("fp32", "fp16")),
+    "openvino": ("fp32", "bf16", "fp16", "int8", "int8+bf16"),
+    "tensorrt": ("fp16", "fp32", "tf32", "int8"),
+    **dict.fromkeys(TORCH_RUNTIMES, ("fp32", "bf16", "fp16")),
+}
+"""What each runtime can be asked for; the first is its default."""
 
 
-def load_runtime(name: str, artifact: Artifact, **options: Any) -> Runtime:
-    """The runtime of that name: onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt.
+def check_runtime(name: str, precision: str = "", device: int = 0) -> str:
+    """The precision asked for, or the runtime's default one.
+
+    Raises UserError for a name or precision that is not known, and when a package, provider or GPU that it
+    needs is missing here. Quick: call it before hours of other work.
+    """
+    if name not in PRECISIONS:
+        raise UserError(f"unknown runtime {name!r}; choose one of {', '.join(PRECISIONS)}")
+    precision = precision or PRECISIONS[name][0]
+    if precision not in PRECISIONS[name]:
+        able = [other for other, known in PRECISIONS.items() if precision in known]
+        hint = f"; {precision} runs in {', '.join(able)}" if able else ""
+        raise UserError(f"{name} runs {', '.join(PRECISIONS[name])}, not {precision}{hint}")
+    if name.startswith("onnxruntime"):
+        from rfdetr.benchmark.runtimes.onnxruntime import load_onnxruntime
+
+        load_onnxruntime(name.partition("-")[2] or "cpu")
+    elif name == "openvino":
+        from rfdetr.benchmark.runtimes.openvino import load_openvino
+        from rfdetr.export.int8 import load_nncf
+
+        load_openvino()
+        if precision.startswith("int8"):
+            load_nncf()
+    elif name == "tensorrt":
+        from rfdetr.benchmark.runtimes.cuda import Cuda
+        from rfdetr.benchmark.runtimes.tensorrt import load_tensorrt
+
+        load_tensorrt()
+        Cuda(device).close()
+    else:
+        from rfdetr.benchmark.runtimes.torch import check_torch
+
+        check_torch(name.partition("-")[2] or "eager", device)
+    return precision
+
+
+def load_runtime(name: str, artifact: Artifact, precision: str = "", **options: Any) -> Runtime:
+    """Load a file in one of `FILE_RUNTIMES`.
+
+    precision  one of the runtime's, where the runtime decides it and not the file (openvino,
+               onnxruntime-tensorrt)
+    options    threads (processors), device (index of the GPU, as CUDA counts), and the runtime's own
 
     PyTorch runs networks, not files: `rfdetr.benchmark.runtimes.torch.TorchRuntime.of` takes those.
     """
@@ -19,7 +67,13 @@ def load_runtime(name: str, artifact: Artifact, **options: Any) -> Runtime:
         from rfdetr.benchmark.runtimes.onnxruntime import OnnxRuntime
 
         provider = name.partition("-")[2] or "cpu"
+        if provider == "tensorrt" and artifact.precision != "fp16":
+            options.setdefault("fp16", precision == "fp16")
         return OnnxRuntime.load(artifact, provider=provider, **options)
+    if name == "openvino":
+        from rfdetr.benchmark.runtimes.openvino import OpenVinoRuntime
+
+        return OpenVinoRuntime.load(artifact, precision=precision, **options)
     if name == "tensorrt":
         from rfdetr.benchmark.runtimes.tensorrt import TensorRTRuntime
 

@@ -81,9 +81,3 @@ class Runtime(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def random_inputs(artifact: Artifact, batch: int = 1, seed: int = 0) -> dict[str, np.ndarray]:
-    """Standard normal inputs of the artifact's shapes (normalised images look alike to the arithmetic)."""
-    random = np.random.default_rng(seed)
-    return {s.name: random.standard_normal(s.sized(batch)).astype(s.dtype) for s in artifact.inputs}

@@ -12,8 +12,8 @@ from rfdetr.benchmark.devices import Gpu
 from rfdetr.benchmark.runtimes.cuda import Cuda
 from rfdetr.benchmark.runtimes.tensorrt import load_tensorrt
 from rfdetr.errors import UserError
-from rfdetr.export.artifact import Artifact, load_artifact
-from rfdetr.files import sha256_file, write_atomic, write_json
+from rfdetr.export.artifact import Artifact, describe, load_artifact
+from rfdetr.files import write_atomic
 
 PRECISIONS = ("fp32", "tf32", "fp16", "int8")
 
@@ -152,7 +152,7 @@ def _describe(
     engine = trt.Runtime(logger).deserialize_cuda_engine(path.read_bytes())
     text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
     layers = layer_precisions(json.loads(text))
-    metadata = dict(artifact.metadata) | {
+    metadata = {
         "precision": precision_as_built(layers, requested),
         "requested": requested,
         "kept_in_fp32": json.dumps(sorted(keep)),
@@ -162,16 +162,7 @@ def _describe(
         "gpu": gpu.name,
         "driver": gpu.driver,
     }
-    write_json(
-        path.with_suffix(path.suffix + ".json"),
-        {
-            "sha256": sha256_file(path),
-            "metadata": metadata,
-            "inputs": [{"name": s.name, "dtype": s.dtype, "shape": s.shape} for s in artifact.inputs],
-            "outputs": [{"name": s.name, "dtype": s.dtype, "shape": s.shape} for s in artifact.outputs],
-            "layers": layers,
-        },
-    )
+    describe(path, artifact, metadata, layers)
     return load_artifact(path)
 
 

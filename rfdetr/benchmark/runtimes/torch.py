@@ -18,6 +18,18 @@ from rfdetr.model.detector import SubNet
 from rfdetr.provenance import cpu_name
 
 MODES = ("eager", "compile", "cudagraph")
+
+
+def check_torch(mode: str, device: int = 0) -> None:
+    """Raise UserError when PyTorch cannot run in this mode here, or sees no GPU of this index."""
+    if mode not in MODES:
+        raise UserError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
+    if mode == "cudagraph" and not torch.cuda.is_available():
+        raise UserError("CUDA graphs need a CUDA device and a PyTorch for it; this one sees none")
+    if device and not 0 <= device < torch.cuda.device_count():
+        raise UserError(f"there is no GPU {device}: PyTorch sees {torch.cuda.device_count()}, from 0 on")
+
+
 _TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -42,8 +54,10 @@ def torch_artifact(subnet: SubNet, precision: str = "fp32", batch: int = 1) -> A
 class TorchRuntime(Runtime):
     """A sub-network in PyTorch."""
 
-    def __init__(self, artifact: Artifact, module: torch.nn.Module, mode: str, device: str) -> None:
-        self.artifact = artifact
+    def __init__(
+        self, artifact: Artifact, module: torch.nn.Module, mode: str, device: str, threads: int
+    ) -> None:
+        self.artifact, self._threads = artifact, threads
         self._names = [o.name for o in artifact.outputs]
         self._module, self._device = module, torch.device(device)
         self._cuda = self._device.type == "cuda"
@@ -63,7 +77,7 @@ class TorchRuntime(Runtime):
             precision=artifact.precision,
             driver=gpu.driver if gpu else "",
             gpu=gpu.uuid if gpu else None,
-            details={} if self._cuda else {"threads": torch.get_num_threads()},
+            details={} if self._cuda else {"threads": threads},
         )
 
     @classmethod
@@ -74,14 +88,28 @@ class TorchRuntime(Runtime):
         )
 
     @classmethod
-    def of(cls, subnet: SubNet, mode: str = "eager", device: str = "cpu", precision: str = "fp32") -> Self:
+    def of(
+        cls,
+        subnet: SubNet,
+        mode: str = "eager",
+        device: str = "cpu",
+        precision: str = "fp32",
+        threads: int = 1,
+        batch: int = 1,
+    ) -> Self:
         """A copy of the sub-network on a device.
 
         mode       eager, compile (torch.compile, static shapes) or cudagraph (GPU only)
-        precision  fp32, fp16 or bf16: weights and activations
+        device     cpu, cuda or cuda:1, as CUDA counts
+        precision  fp32, or the type of products under autocast, fp16 or bf16: coordinates and normalisations
+                   stay in float32, as in training
+        threads    CPU threads; set for the whole process whenever inputs are bound
+        batch      images in a pass
         """
         if mode not in MODES:
             raise UserError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
+        if threads < 1 or batch < 1:
+            raise UserError(f"threads and batch must be at least 1, not {threads} and {batch}")
         if precision not in _TYPES:
             raise UserError(f"unknown precision {precision!r}; choose one of {', '.join(_TYPES)}")
         if device.startswith("cuda") and not torch.cuda.is_available():
@@ -89,10 +117,10 @@ class TorchRuntime(Runtime):
         if mode == "cudagraph" and not device.startswith("cuda"):
             raise UserError("CUDA graphs need a CUDA device; use --device cuda")
         module: Any = DeployedGraph(copy.deepcopy(subnet).eval(), [subnet.arch.decoder_layers])
-        module = module.to(device=device, dtype=_TYPES[precision]).requires_grad_(False)
+        module = module.to(device=device, dtype=torch.float32).requires_grad_(False)
         if mode == "compile":
             module = torch.compile(module, dynamic=False)
-        return cls(torch_artifact(subnet, precision), module, mode, device)
+        return cls(torch_artifact(subnet, precision, batch), module, mode, device, threads)
 
     @property
     def has_copies(self) -> bool:
@@ -106,7 +134,9 @@ class TorchRuntime(Runtime):
     @torch.inference_mode()
     def bind(self, inputs: Arrays) -> None:
         """Copy the images to the device; with CUDA graphs, record the graph on first use of a shape."""
-        images = torch.from_numpy(np.ascontiguousarray(inputs["images"])).to(self._type)
+        images = torch.from_numpy(np.ascontiguousarray(inputs["images"]))
+        if not self._cuda:
+            torch.set_num_threads(self._threads)
         with self._here():
             if self._mode == "cudagraph" and self._images is not None and self._images.shape == images.shape:
                 self._images.copy_(images)
@@ -123,17 +153,24 @@ class TorchRuntime(Runtime):
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(3):
-                self._module(self._images)
+                self._forward()
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._outputs = self._module(self._images)
+            self._outputs = self._forward()
+
+    def _forward(self) -> Any:
+        if self._type is torch.float32:
+            return self._module(self._images)
+        # Without gradients autocast has no cache of cast weights to fill or to leave behind.
+        with torch.autocast(self._device.type, self._type, cache_enabled=False):
+            return self._module(self._images)
 
     @torch.inference_mode()
     def infer(self) -> None:
         """One pass over the bound images."""
         if not self._cuda:
-            self._outputs = self._module(self._images)
+            self._outputs = self._forward()
             return
         start, end = self._events
         with self._here():
@@ -141,7 +178,7 @@ class TorchRuntime(Runtime):
             if self._graph is not None:
                 self._graph.replay()
             else:
-                self._outputs = self._module(self._images)
+                self._outputs = self._forward()
             end.record()
         end.synchronize()
 
