@@ -11,7 +11,7 @@ import numpy as np
 
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.benchmark.flops import analytic_table
-from rfdetr.benchmark.latency import measure_latency
+from rfdetr.benchmark.subnetworks import measure_latency
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.model.config import ModelConfig
 from rfdetr.model.detector import RFDETR
