@@ -9,6 +9,7 @@ from detections import DATA, noisy, perfect
 
 from rfdetr.data.scenes import scenes
 from rfdetr.errors import UserError
+from rfdetr.evaluation import bootstrap
 from rfdetr.evaluation.bootstrap import Matches, bootstrap_ap, paired_difference
 from rfdetr.evaluation.coco import evaluate_detections
 
@@ -99,6 +100,13 @@ def test_paired_difference_needs_the_same_images():
     part = DATA.subset(20)
     with pytest.raises(UserError, match="same images"):
         paired_difference(Matches(DATA, []), Matches(part, []))
+
+
+def test_blocks_of_resamples_give_what_all_at_once_give(monkeypatch):
+    found = noisy(DATA, 3)
+    whole = bootstrap_ap(DATA, found, resamples=50)
+    monkeypatch.setattr(bootstrap, "_NUMBERS", 100)  # fewer than one resample has detections
+    assert np.array_equal(bootstrap_ap(DATA, found, resamples=50).samples, whole.samples)
 
 
 def test_degenerate_cases():

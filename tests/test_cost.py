@@ -49,14 +49,3 @@ def test_seconds_account_adds_up():
     assert table.loc["evaluation", "one_by_one_seconds"] == 0.5 * len(SPACE.distinct())
     assert table.loc["total", "shared_seconds"] == 5.0
     assert table.loc["total", "one_by_one_seconds"] == table["one_by_one_seconds"].drop("total").sum()
-
-
-def test_updates_per_subnetwork():
-    draws = [Arch(64, 8, 2, 2, 10)] * 3 + [Arch(64, 16, 1, 1, 4)]
-    table = cost.updates_per_subnetwork(draws, SPACE)
-    assert len(table) == len(SPACE.distinct())
-    at = table.set_index(list(Arch.KNOBS))
-    assert tuple(at.loc[(64, 8, 2, 1, 10)]) == (3, 3)
-    assert tuple(at.loc[(64, 8, 2, 1, 4)]) == (3, 0)
-    assert tuple(at.loc[(64, 16, 1, 2, 4)]) == (1, 0)
-    assert table["updates"].sum() == 3 * 3 + 2

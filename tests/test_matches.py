@@ -8,7 +8,7 @@ import torch
 from conftest import TINY, scramble
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_fast_ap import joined, make_results, make_truth, reference
+from test_fast_ap import from_results, joined, make_results, make_truth, reference
 from test_grid import with_truth
 
 from rfdetr import RFDETR, Arch
@@ -21,7 +21,7 @@ from rfdetr.search import blocks, fast_ap, grid, matches
 
 
 def table_of(truth, ground, rng, networks=3):
-    return joined([fast_ap.from_results(ground, make_results(rng, truth, 25)) for _ in range(networks)])
+    return joined([from_results(ground, make_results(rng, truth, 25)) for _ in range(networks)])
 
 
 def on(table, images):
@@ -68,7 +68,7 @@ def test_a_subset_of_images_is_evaluated_as_pycocotools_does(seed, count):
     }
     inside = [r for r in results if r["image_id"] in ids]
     if inside:
-        found = fast_ap.match(ground, fast_ap.from_results(ground, results)).on(chosen)
+        found = fast_ap.match(ground, from_results(ground, results)).on(chosen)
         np.testing.assert_array_equal(matches.numbers(ground.objects, found)[0], reference(smaller, inside))
 
 

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lab_fixtures import Simulated
+from scipy.signal import lfilter
 
 from rfdetr.benchmark import protocols, statistics
 from rfdetr.errors import UserError
@@ -122,13 +123,28 @@ def test_summary_agrees_with_known_percentiles() -> None:
     assert statistics.summary(np.arange(1.0, 102.0)) == found
 
 
-def test_median_interval_covers_the_true_median() -> None:
+@pytest.mark.parametrize(("count", "memory"), [(60, 0.0), (20_000, 0.0), (100, 0.7), (20_000, 0.95)])
+def test_median_interval_covers_the_true_median(count, memory) -> None:
+    """Of independent passes and of passes that resemble the one before, of short and of long samples."""
     random = np.random.default_rng(0)
-    hits = 0
-    for seed in range(60):
-        low, high = statistics.median_interval(random.normal(10, 2, 60), seed)
+    hits, widths = 0, []
+    for _ in range(60):
+        noise = random.normal(0, 1, count)
+        values = lfilter([np.sqrt(1 - memory**2)], [1, -memory], noise)
+        low, high = statistics.median_interval(10 + 2 * values)
         hits += low <= 10 <= high
-    assert hits >= 50  # 95 % of 60 is 57
+        widths.append(high - low)
+    assert hits >= 51  # 95 % of 60 is 57
+    if not memory:
+        # 1.2533: standard error of the median of normal values, relative to that of the mean.
+        assert np.median(widths) == pytest.approx(2 * 1.96 * 2 * 1.2533 / np.sqrt(count), rel=0.25)
+
+
+def test_median_interval_of_few_or_equal_passes() -> None:
+    assert statistics.median_interval(np.array([3.0])) == (3.0, 3.0)
+    assert statistics.median_interval(np.full(1000, 2.5)) == (2.5, 2.5)
+    low, high = statistics.median_interval(np.array([1.0, 2.0, 4.0]))
+    assert low == 1.0 and high == 4.0
 
 
 def test_noise_is_named_by_its_kind() -> None:

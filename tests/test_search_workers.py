@@ -40,13 +40,16 @@ def test_workers_in_turn_give_the_grid(model, data, tmp_path, kind):
     assert not late
 
 
-def test_other_weights_are_another_search(model, data):
+def test_other_weights_are_another_search(model, data, monkeypatch):
     name = study.search_name(grid.GridEvaluator(model, data), SPACE)
     assert name == study.search_name(grid.GridEvaluator(model, data), SPACE)
     torch.manual_seed(1)
     other = RFDETR(**TINY | {"num_classes": 2}).double()
     assert name != study.search_name(grid.GridEvaluator(other, data), SPACE)
     assert name != study.search_name(grid.GridEvaluator(model, data.subset(3)), SPACE)
+    # So is one by an evaluator that gives other numbers.
+    monkeypatch.setattr(grid, "EVALUATOR_VERSION", grid.EVALUATOR_VERSION + 1)
+    assert name != study.search_name(grid.GridEvaluator(model, data), SPACE)
 
 
 def test_dry_run(model, data):

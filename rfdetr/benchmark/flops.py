@@ -67,13 +67,13 @@ class FlopCount:
 def count(
     network: "RFDETR | SubNet | ModelConfig", arch: Arch | None = None, convention: str = "deployed"
 ) -> FlopCount:
-    """Count one sub-network with torch's `FlopCounterMode`, batch 1, on a copy without data.
+    """Count the deployed sub-network with torch's `FlopCounterMode`, batch 1, on a copy without data.
 
     network     a supernet, a sub-network, or only its sizes
     arch        the sub-network; None takes the default one
     convention  "deployed": what `network.subnet(arch)` computes. "published": plus what a plain call of the
-                training code computes and no deployed network needs, which is what the paper prints (see
-                `formula.operations`)
+                training code computes and no deployed network needs, which is what the paper prints. This
+                part is not run, so torch does not count it: it is the formula's (`formula.operations`)
 
     The network itself is not run and not changed. Raises ArchError when there is no such sub-network.
     """

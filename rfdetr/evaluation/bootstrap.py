@@ -110,11 +110,19 @@ class Matches:
         for category in self.categories:
             objects = weights @ category.objects
             present = objects > 0
-            if present.any():
-                total[present] += _category_ap(category, weights[present], objects[present])
-                defined += present
+            defined += present
+            # A few resamples at a time: each needs several numbers per detection.
+            size = max(1, _NUMBERS // max(1, len(category.image)))
+            rows = np.flatnonzero(present)
+            for part in np.split(rows, range(size, len(rows), size)):
+                if len(part):
+                    total[part] += _category_ap(category, weights[part], objects[part])
         with np.errstate(invalid="ignore"):
             return total / np.where(defined > 0, defined, np.nan)
+
+
+_NUMBERS = 2**22
+"""Detections times resamples that are worked on at once: 32 MB for each array."""
 
 
 def _category(per_image: Sequence[dict[str, Any] | None], thresholds: int) -> Found:

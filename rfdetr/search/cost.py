@@ -130,30 +130,3 @@ def grid_seconds(
     table["ratio"] = table["one_by_one_seconds"] / shared.where(shared > 0)
     table["share"] = shared / shared.iloc[-1] if shared.iloc[-1] else np.nan
     return table
-
-
-def updates_per_subnetwork(draws: Iterable[Arch], space: SearchSpace) -> "pd.DataFrame":
-    """How often training updated each sub-network of a search space.
-
-    draws: the architecture of every training step (`rfdetr.training.sampling`), once per step or per forward
-    pass. One step with D decoder layers supervises the depths 0..D, since every layer predicts, but one query
-    count alone.
-
-    One row per different sub-network: the five knobs, `encoder_updates` (steps that ran its resolution, patch
-    size and windows) and `updates` (those that also supervised its depth with its query count; queries are
-    compared after the limit by tokens).
-    """
-    import pandas as pd
-
-    encoder: dict[tuple[int, int, int], int] = {}
-    exact: dict[tuple[int, ...], int] = {}
-    for arch in draws:
-        encoder[arch.encoder] = encoder.get(arch.encoder, 0) + 1
-        for depth in range(arch.decoder_layers + 1):
-            key = (*arch.encoder, depth, arch.queries)
-            exact[key] = exact.get(key, 0) + 1
-    archs = space.distinct()
-    table = pd.DataFrame([arch.to_dict() for arch in archs], columns=list(Arch.KNOBS))
-    table["encoder_updates"] = [encoder.get(arch.encoder, 0) for arch in archs]
-    table["updates"] = [exact.get((*arch.encoder, arch.decoder_layers, arch.queries), 0) for arch in archs]
-    return table

@@ -6,7 +6,7 @@ all detections with the same rank inside their (image, class) group, of all sub-
 together. Only pairs with IoU >= 0.5 take part.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,26 +233,3 @@ def _match(
         matched[candidates[now]] = done
         ignored[candidates[now]] = on_ignored
     return matched, ignored
-
-
-def from_results(truth: GroundTruth, results: Sequence[Mapping[str, Any]]) -> DetectionTable:
-    """A table of one sub-network from COCO-format box results {image_id, category_id, bbox xywh px, score}.
-
-    Results of unknown categories are left out, as pycocotools does. UserError for an unknown image.
-    """
-    image_ids = np.array([r["image_id"] for r in results], dtype=np.int64)
-    unknown = ~np.isin(image_ids, truth.images)
-    if unknown.any():
-        raise UserError(f"results name image {image_ids[unknown][0]}, which is not in the ground truth")
-    labels = np.array([r["category_id"] for r in results], dtype=np.int64)
-    boxes = np.array([r["bbox"] for r in results], dtype=np.float64).reshape(-1, 4)
-    table = DetectionTable(
-        1,
-        np.zeros(len(results), dtype=np.int64),
-        np.searchsorted(truth.images, image_ids),
-        np.searchsorted(truth.classes, labels),
-        np.array([r["score"] for r in results], dtype=np.float64),
-        boxes[:, 2] * boxes[:, 3],
-        boxes,
-    )
-    return table.take(np.isin(labels, truth.classes))

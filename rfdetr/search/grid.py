@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
     from rfdetr.model.detector import RFDETR
 
+EVALUATOR_VERSION = 1
+"""Part of the key under which results are kept and workers meet: to be raised with every change that gives
+another number for the same network and data.
+"""
 _KNOWN = {"pairs", "rows", "seconds"}
 
 Triple = tuple[int, int, int]
@@ -70,6 +74,7 @@ class GridEvaluator:
         self.key = hashlib.sha256(
             json.dumps(
                 [
+                    EVALUATOR_VERSION,
                     fingerprint(model),
                     dataset.fingerprint,
                     str(dtype),
