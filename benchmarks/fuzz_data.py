@@ -8,6 +8,7 @@ and `--only json:123` runs one again, here, with its traceback. Case N of a seed
 """
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -23,7 +24,8 @@ from pathlib import Path
 from fuzz_cases import Pictures, json_case, picture_case
 
 MEMORY = 4 * 2**30  # bytes of address space
-SECONDS = 20  # of one case
+SECONDS = 20  # of processor time of one case
+PATIENCE = 300  # seconds without a line, on a machine that others use too
 
 
 class Hang(BaseException):
@@ -149,21 +151,23 @@ RUN = {"json": run_json, "picture": run_picture}
 
 
 def work(kind: str, seed: int, first: int, last: int) -> None:
-    """Run cases one after the other and write one JSON line for each (`main` reads them)."""
+    """Run cases one after the other and write one JSON line for each (`supervise` reads them)."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
     def hang(*_: object) -> None:
-        raise Hang(f"more than {SECONDS} s")
+        raise Hang(f"more than {SECONDS} s of processor time")
 
-    signal.signal(signal.SIGALRM, hang)
+    signal.signal(signal.SIGPROF, hang)
     with tempfile.TemporaryDirectory() as folder:
+        with contextlib.suppress(Exception):  # what is imported is no part of a case's time
+            RUN[kind](seed, first, Path(folder))
         for number in range(first, last):
-            signal.alarm(SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
             try:
                 result, text = RUN[kind](seed, number, Path(folder)), ""
             except (Exception, Hang):
-                result, text = "crash", traceback.format_exc()
-            signal.alarm(0)
+                result, text = "crash", traceback.format_exc()[-2000:]
+            signal.setitimer(signal.ITIMER_PROF, 0)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             print(json.dumps([number, result, text, peak]), flush=True)
 
@@ -175,9 +179,10 @@ def supervise(kind: str, seed: int, count: int) -> tuple[Counter[str], list[str]
     peak = following = 0
     while following < count:
         command = [sys.executable, __file__, "--worker", kind, str(seed), str(following), str(count)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        # Unbuffered: a line that waits in a buffer here would look like silence to `select`.
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
         assert process.stdout is not None
-        while select.select([process.stdout], [], [], 3 * SECONDS)[0]:
+        while select.select([process.stdout], [], [], PATIENCE)[0]:
             line = process.stdout.readline()
             if not line:
                 break
@@ -187,7 +192,7 @@ def supervise(kind: str, seed: int, count: int) -> tuple[Counter[str], list[str]
             if result == "crash":
                 crashes.append(f"{kind}:{number}\n{text}")
         else:
-            process.kill()  # it does not even take the alarm
+            process.kill()  # it waits for something, or does not even take the signal
         code = process.wait()
         if following < count:
             outcomes["crash"] += 1

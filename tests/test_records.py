@@ -81,6 +81,14 @@ def test_records_survive_a_file_and_a_mismatch_in_a_file_is_found(tmp_path) -> N
         records.read_records(path)
 
 
+def test_an_undefined_accuracy_is_null_in_the_file_and_undefined_when_it_is_read(tmp_path) -> None:
+    path = tmp_path / "r.jsonl"
+    records.write_records(path, [replace(ACCURACY, metrics={"AP": float("nan"), "AP50": 0.25})])
+    assert '"AP": null' in path.read_text() and "NaN" not in path.read_text()
+    (found,) = records.read_records(path)
+    assert found.metrics["AP"] != found.metrics["AP"] and found.metrics["AP50"] == 0.25
+
+
 @pytest.mark.parametrize("line", ["{", '{"kind": "odd"}', '{"kind": "latency"}', "3"])
 def test_a_line_that_is_no_record_is_named(tmp_path, line) -> None:
     path = tmp_path / "r.jsonl"

@@ -6,13 +6,14 @@ accuracy cannot be written down.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rfdetr.errors import UserError
-from rfdetr.files import write_atomic
+from rfdetr.files import strict, write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -187,6 +188,8 @@ def from_json(values: Mapping[str, Any]) -> LatencyRecord | AccuracyRecord | Joi
         raise UserError(f"unknown kind of record {kind!r}; known: {', '.join(_KINDS)}, joint")
     known = {f.name for f in fields(_KINDS[kind])}
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+    for name in {"metrics", "statistics"} & given.keys():  # JSON has no NaN: undefined is null there
+        given[name] = {k: math.nan if v is None else v for k, v in values[name].items()}
     try:
         return _KINDS[kind](**given)
     except TypeError as error:
@@ -197,7 +200,7 @@ def write_records(path: str | Path, records: Iterable[Any], append: bool = True)
     """Write records as JSON lines, atomically; `append` keeps those that the file already has."""
     path = Path(path)
     before = path.read_text(encoding="utf-8") if append and path.is_file() else ""
-    lines = [json.dumps(to_json(r), sort_keys=True) for r in records]
+    lines = [json.dumps(strict(to_json(r)), sort_keys=True, allow_nan=False) for r in records]
     write_atomic(path, before + "".join(line + "\n" for line in lines))
 
 
