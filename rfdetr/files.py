@@ -68,6 +68,31 @@ def _user_error(error: OSError, path: Path) -> Exception:
     return error
 
 
+def check_target(path: str | os.PathLike[str], option: str = "--out", suffix: str = "") -> None:
+    """Raise UserError before long work whose result could not be written to the file `path` at its end: it is
+    a folder, lies below a file or in a folder that may not be written, or does not end in `suffix`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        example = path / f"model{suffix or '.json'}"
+        raise UserError(f"{option} {path} is a folder: give the name of a file, for example {example}")
+    if suffix and path.suffix.lower() != suffix:
+        raise UserError(f"{option} {path} must end in {suffix}: for example {path.with_suffix(suffix)}")
+    check_folder(path.parent, option)
+
+
+def check_folder(folder: str | os.PathLike[str], option: str = "--out") -> None:
+    """Raise UserError before long work that could not write into `folder`, which need not exist yet."""
+    folder = Path(folder)
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise UserError(f"{option} {folder}: {there} is a file, not a folder; choose another place")
+    if not os.access(there, os.W_OK):
+        raise UserError(
+            f"cannot write into {there}: permission denied; choose a folder that you may write to"
+        )
+
+
 def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
     """Write a whole file at once (see `atomic_path`). Text is UTF-8."""
     with atomic_path(path) as temporary:

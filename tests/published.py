@@ -2,10 +2,12 @@
 
 import math
 import zlib
+from dataclasses import replace
 
 import torch
 
 from rfdetr import RFDETR
+from rfdetr.model import config
 from rfdetr.model.published_names import UNUSED, names
 
 
@@ -19,12 +21,12 @@ def repeatable_weight(name, shape):
     return z.double()
 
 
-def published_shapes(config):
+def published_shapes(sizes):
     """Name -> shape of the published state dict of a network of these sizes."""
     with torch.device("meta"):
-        ours = {name: tuple(value.shape) for name, value in RFDETR(**config.to_dict()).state_dict().items()}
+        ours = {name: tuple(value.shape) for name, value in RFDETR(**sizes.to_dict()).state_dict().items()}
     shapes = {}
-    for name, keys, how in names(config):
+    for name, keys, how in names(sizes):
         shape = ours[name]
         part = {
             "same": shape,
@@ -34,15 +36,35 @@ def published_shapes(config):
         }[how]
         shapes.update(dict.fromkeys(keys, part))
     for name in UNUSED:
-        shapes[name] = (1, config.embed_dim) if name.endswith("mask_token") else (0, 0)
+        shapes[name] = (1, sizes.embed_dim) if name.endswith("mask_token") else (0, 0)
     return shapes
 
 
-def published_state(config, dtype=torch.float64):
+def published_state(sizes, dtype=torch.float64):
     """A state dict under the weight rule."""
     return {
         name: repeatable_weight(name, shape).to(dtype)
         if math.prod(shape)
         else torch.zeros(shape, dtype=dtype)
-        for name, shape in published_shapes(config).items()
+        for name, shape in published_shapes(sizes).items()
     }
+
+
+SMALL = {
+    "embed_dim": 24,
+    "depth": 2,
+    "heads": 2,
+    "hidden_dim": 32,
+    "self_heads": 2,
+    "cross_heads": 2,
+    "points": 2,
+    "ffn_dim": 32,
+    "groups": 2,
+}
+
+
+def small_presets(patch):
+    """Give all published configurations of the DINOv2-S family a narrow and flat backbone."""
+    patch.setitem(config.BACKBONES, "dinov2-s", SMALL)
+    flat = {name: replace(preset, feature_layers=(1, 2)) for name, preset in config.PRESETS.items()}
+    patch.setattr(config, "PRESETS", flat)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from rfdetr import Arch
+from rfdetr.benchmark.nms import nms
 from rfdetr.experiments import ch04_learning, ch05_search, ch_b_query_drop
 from rfdetr.experiments.base import supernet
 from rfdetr.experiments.base.artifacts import Store
@@ -118,7 +119,7 @@ def test_queries_and_layers_can_be_dropped(trained):
 
 def test_suppression_keeps_the_best_of_each_cluster():
     boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [20, 20, 30, 30], [0, 0, 10, 10]], dtype=float)
-    kept = ch_b_query_drop.suppress(boxes, np.array([0.5, 0.9, 0.3, 0.2]), np.array([0, 0, 0, 1]), 0.5)
+    kept = nms(boxes, np.array([0.5, 0.9, 0.3, 0.2]), np.array([0, 0, 0, 1]), 0.5)
     assert kept.tolist() == [1, 2, 3]
 
 

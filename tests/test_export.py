@@ -1,5 +1,6 @@
 import copy
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from lab_fixtures import ARCH, CLASSES, SIZES, exported, network
 
-from rfdetr import Arch, build
+from rfdetr import Arch, ArchError, build
 from rfdetr.benchmark.accuracy import evaluate_artifact
 from rfdetr.benchmark.runtimes.base import Runtime, RuntimeInfo
 from rfdetr.data.categories import CategoryMap
@@ -65,7 +66,7 @@ def test_metadata_describes_the_file() -> None:
     artifact = load_artifact(exported().file)
     assert artifact.arch == ARCH and artifact.precision == "fp32"
     assert artifact.categories == CLASSES and artifact.num_classes == len(CLASSES)
-    assert artifact.metadata["source_sha256"] == export.source_hash(network())
+    assert artifact.metadata["source_sha256"] == export.fingerprint(network())
     assert int(artifact.metadata["opset"]) == onnx.load(artifact.file).opset_import[0].version >= 17
     assert {"torch", "onnx", "onnxscript", "rfdetr"} <= set(json.loads(artifact.metadata["versions"]))
     assert artifact.inputs[0].shape == (1, 3, 48, 48)
@@ -149,7 +150,7 @@ def test_wrong_options_are_named(tmp_path, options, words) -> None:
 
 
 def test_a_subnetwork_is_only_itself(tmp_path) -> None:
-    with pytest.raises(UserError, match="this sub-network is r48-p8-w1-d2-q8, not"):
+    with pytest.raises(ArchError, match="this sub-network is r48-p8-w1-d2-q8, not"):
         export.export_onnx(network().subnet(ARCH), Arch(48, 8, 1, 1, 8), tmp_path / "a.onnx")
 
 
@@ -171,6 +172,84 @@ def test_files_of_other_makers_and_of_earlier_versions_say_their_classes() -> No
     assert nameless.with_categories(CLASSES).categories == CLASSES
     with pytest.raises(UserError, match=f"has {len(CLASSES)} classes, .* those of 91"):
         nameless.with_categories(official)
+
+
+def with_weights_outside(folder, change=0.0):
+    """The exported file with its large tensors in `weights.bin`, one of them changed."""
+    folder.mkdir()
+    model = onnx.load(exported().file)
+    tensor = max(model.graph.initializer, key=lambda t: len(t.raw_data))
+    tensor.raw_data = (np.frombuffer(tensor.raw_data, np.float32) + np.float32(change)).tobytes()
+    onnx.save(
+        model, folder / "net.onnx", save_as_external_data=True, location="weights.bin", size_threshold=1024
+    )
+    return folder / "net.onnx"
+
+
+def test_weights_in_a_second_file_belong_to_the_identity(tmp_path, capsys) -> None:
+    from rfdetr.cli import main
+
+    first, same, other = (with_weights_outside(tmp_path / n, c) for n, c in (("a", 0), ("b", 0), ("c", 1)))
+    assert first.read_bytes() == same.read_bytes() == other.read_bytes()
+    names = [load_artifact(path).sha256 for path in (first, same, other)]
+    assert names[0] == names[1] != names[2]
+    command = ["evaluate", str(first), "--data", "digits", "--split", "val"]
+    assert main(command) == 0
+    (tmp_path / "a" / "weights.bin").unlink()
+    for arguments in (command, ["predict", str(first), "x.png"], ["benchmark", str(first)]):
+        (tmp_path / "x.png").write_bytes(b"")
+        capsys.readouterr()
+        assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "has weights in the file weights.bin" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("location", ["../weights.bin", "/etc/hostname"])
+def test_weights_are_read_from_the_folder_of_the_graph_only(tmp_path, location) -> None:
+    path = with_weights_outside(tmp_path / "a")
+    shutil.copy(tmp_path / "a" / "weights.bin", tmp_path / "weights.bin")
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="which is not in"):
+        load_artifact(path)
+
+
+def test_a_file_says_what_goes_in_and_what_comes_out() -> None:
+    metadata = exported(True).metadata
+    outputs = json.loads(metadata["outputs"])
+    assert set(outputs) == {o.name for o in exported(True).outputs}
+    assert "sigmoid" in outputs["logits"] and "centre x" in outputs["boxes"]
+    assert (
+        "(0.485, 0.456, 0.406)" in metadata["preprocessing"] and "masks" not in exported().metadata["outputs"]
+    )
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys, monkeypatch) -> None:
+    from rfdetr.cli import main
+
+    def work(*_: object) -> None:
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr("rfdetr.cli.measure.open_network", work)
+    file = tmp_path / "file"
+    file.touch()
+    for out, words in (
+        (
+            tmp_path,
+            f"--out {tmp_path} is a folder: give the name of a file, for example {tmp_path}/model.onnx",
+        ),
+        (tmp_path / "net.pt", f"must end in .onnx: for example {tmp_path}/net.onnx"),
+        (file / "net.onnx", f"{file} is a file, not a folder"),
+    ):
+        assert main(["export", "nano", "--out", str(out)]) == 2
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1
+    with pytest.raises(UserError, match="is a folder"):
+        export.export_onnx(network(), ARCH, tmp_path)
 
 
 class Broken(Runtime):

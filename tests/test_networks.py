@@ -10,7 +10,9 @@ TINY = {"embed_dim": 32, "depth": 2, "heads": 2, "feature_layers": (1, 2), "hidd
 
 
 def test_random_networks_are_the_same_every_time_and_leave_the_generator_alone(monkeypatch) -> None:
-    monkeypatch.setattr("rfdetr.build", lambda name: RFDETR(3, **TINY) if name == "nano" else 1 / 0)
+    monkeypatch.setattr(
+        "rfdetr.model.detector.build", lambda name: RFDETR(3, **TINY) if name == "nano" else 1 / 0
+    )
     state = torch.random.get_rng_state()
     first, second = networks.open_network("random:nano"), networks.open_network("random:nano")
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -21,7 +23,7 @@ def test_random_networks_are_the_same_every_time_and_leave_the_generator_alone(m
 def test_a_path_that_exists_goes_before_a_published_name(monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "rfdetr.load_official",
+        "rfdetr.model.official.load_official",
         lambda name, file=None: f"published {name}" + (f" from {file}" if file else ""),
     )
     monkeypatch.setattr("rfdetr.training.checkpoint.model_from_checkpoint", lambda path: path)

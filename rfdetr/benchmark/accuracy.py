@@ -1,5 +1,6 @@
 """Accuracy of artifacts as they are deployed, recorded under their SHA-256."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from rfdetr.benchmark.runtimes import load_runtime
 from rfdetr.benchmark.runtimes.base import Runtime
 from rfdetr.errors import UserError
 from rfdetr.export.artifact import Artifact
+from rfdetr.model.detections import Detections
 from rfdetr.model.outputs import Output, Prediction
+from rfdetr.model.predict import Options, detect
 from rfdetr.provenance import environment, utc_now
 
 if TYPE_CHECKING:
@@ -23,14 +26,25 @@ class ArtifactModel:
     """A loaded artifact that is called like a network: images [B, 3, R, R] -> `Output`.
 
     A fixed batch is filled up with zeros where images are missing and cut in pieces where there are more.
+    Raises UserError for a graph of other outputs than those of `rfdetr.export.onnx`.
     """
 
     def __init__(self, runtime: Runtime) -> None:
+        missing = {"logits", "boxes"} - {o.name for o in runtime.artifact.outputs}
+        if missing:
+            raise UserError(
+                f"{runtime.artifact.name} has no output {', '.join(sorted(missing))}; only graphs with the"
+                " outputs of `export` can be evaluated or predict"
+            )
         self.runtime = runtime
         self.arch = runtime.artifact.arch
         self.categories = runtime.artifact.categories
         self.num_classes = runtime.artifact.num_classes
         self.resolution = int(runtime.artifact.inputs[0].sized()[-1])
+
+    def predict_each(self, images: Any, options: Options | None = None) -> Iterator[Detections]:
+        """Detections of one picture after the other; see `rfdetr.model.predict.detect`."""
+        return detect(self, self.resolution, images, options or Options(), self.categories)
 
     def __call__(self, images: Tensor) -> Output:
         """Run the artifact; outputs are float32 on the CPU."""
@@ -73,12 +87,6 @@ def evaluate_artifact(
 
     loaded = artifact if isinstance(artifact, Runtime) else load_runtime(runtime, artifact, threads=threads)
     network = ArtifactModel(loaded)
-    missing = {"logits", "boxes"} - {o.name for o in loaded.artifact.outputs}
-    if missing:
-        raise UserError(
-            f"{loaded.artifact.name} has no output {', '.join(sorted(missing))}; only graphs with the outputs"
-            " of rfdetr.export.onnx can be evaluated"
-        )
     return evaluate(network, dataset, resolution=network.resolution, **options)
 
 

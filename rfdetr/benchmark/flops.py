@@ -149,20 +149,20 @@ def count_module(module: "nn.Module", *inputs: Any, **named_inputs: Any) -> tupl
     """
     import torch
 
+    from rfdetr.model.modes import evaluation_mode
+
     flags = {name: p.requires_grad for name, p in module.named_parameters()}
-    training = module.training
     fastpath = torch.backends.mha.get_fastpath_enabled()
     try:
-        module.eval().requires_grad_(False)
+        module.requires_grad_(False)
         # The fused encoder layer would be counted as nothing, its projections included.
         torch.backends.mha.set_fastpath_enabled(False)
-        with _counting() as counter, _fused_attention() as products:
+        with evaluation_mode(module), _counting() as counter, _fused_attention() as products:
             module(*inputs, **named_inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(flags[name])
-        module.train(training)
     total = counter.get_total_flops()
     return total / 1e9, (total - sum(products)) / 1e9
 

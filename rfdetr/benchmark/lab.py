@@ -20,8 +20,9 @@ from rfdetr.benchmark.runtimes import (
 )
 from rfdetr.benchmark.runtimes.base import Runtime
 from rfdetr.errors import UserError
+from rfdetr.evaluation.classes import to_data_labels
 from rfdetr.export.artifact import Artifact, load_artifact
-from rfdetr.networks import open_network
+from rfdetr.networks import named_categories, open_network
 from rfdetr.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -44,11 +45,15 @@ def open_runtime(
     device: int = 0,
     images: "DetectionDataset | None" = None,
     log: Log = print,
+    categories: str | None = None,
+    evaluated: "DetectionDataset | None" = None,
 ) -> Runtime:
     """Load a model or file in a runtime, exporting, converting and building what is needed into `folder`.
 
     precision  one of the runtime's, "": its default. images: of the data that the network is for, where they
                are at hand (`rfdetr.benchmark.prepare`)
+    categories what the classes are, where the target does not say it (`rfdetr.networks.named_categories`)
+    evaluated  what the runtime is evaluated on later; UserError before the work when the classes do not fit
     """
     is_file = target.endswith((".onnx", ".engine", ".plan", ".xml"))
     if is_file and runtime in TORCH_RUNTIMES:
@@ -61,17 +66,23 @@ def open_runtime(
 
         from rfdetr.benchmark.runtimes.torch import TorchRuntime
 
-        model = open_network(target)
+        model = open_network(target, categories)
+        _check(model, evaluated)
         mode = runtime.partition("-")[2] or "eager"
         where = f"cuda:{device}" if torch.cuda.is_available() else "cpu"
         subnet = model.subnet(_arch(model, arch))
         return TorchRuntime.of(subnet, mode, where, precision, threads, batch or 1)
     if is_file:
         artifact = load_artifact(target)
+        if categories is not None:
+            artifact = artifact.with_categories(named_categories(categories, artifact.num_classes))
+        _check(artifact, evaluated)
         if not asked and artifact.precision in PRECISIONS[runtime] and artifact.precision != "fp32":
             precision = artifact.precision  # a converted file says what it is
     else:
-        artifact = _export(target, arch, folder, batch or 1, log)
+        model = open_network(target, categories)
+        _check(model, evaluated)
+        artifact = _export(model, target, arch, folder, batch or 1, log)
     artifact = prepare(artifact, runtime, precision, folder, images, device, log)
     return load_runtime(runtime, artifact, precision, threads=threads, device=device)
 
@@ -80,10 +91,14 @@ def _arch(model: "RFDETR", arch: str | None) -> Arch:
     return model.resolve(Arch.parse(arch) if arch is not None else None)
 
 
-def _export(target: str, arch: str | None, folder: Path, batch: int, log: Log) -> Artifact:
+def _check(model: "RFDETR | Artifact", dataset: "DetectionDataset | None") -> None:
+    if dataset is not None:
+        to_data_labels(model, dataset)
+
+
+def _export(model: "RFDETR", target: str, arch: str | None, folder: Path, batch: int, log: Log) -> Artifact:
     from rfdetr.export.onnx import export_onnx
 
-    model = open_network(target)
     chosen = _arch(model, arch)
     path = folder / f"{target.replace(':', '-').replace('/', '-')}-{chosen.id}-b{batch}.onnx"
     log(f"exporting {chosen.id}")
@@ -123,6 +138,7 @@ def benchmark_command(
     images: int | None = None,
     nms: bool = False,
     device: int = 0,
+    categories: str | None = None,
     out: str | Path | None = None,
     folder: str | Path | None = None,
     progress: bool = True,
@@ -138,6 +154,7 @@ def benchmark_command(
                 and its training images show FP16 the ranges and INT8 the scales
     device      index of the GPU, as CUDA counts
     nms         end every pass with NMS, for detectors that need it
+    categories  as `open_runtime`
     out         file of records, JSON lines, to append to
     folder      where exported files and engines are kept; a temporary one if None
 
@@ -154,7 +171,18 @@ def benchmark_command(
     with holder as place:
         seen = training_images(coco, dataset, log) if coco is not None and dataset is not None else None
         loaded = open_runtime(
-            target, runtime, Path(place), arch, precision, threads, batch, device, seen, log
+            target,
+            runtime,
+            Path(place),
+            arch,
+            precision,
+            threads,
+            batch,
+            device,
+            seen,
+            log,
+            categories,
+            dataset,
         )
         if nms:
             from rfdetr.benchmark.nms import WithNms

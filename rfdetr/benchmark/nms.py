@@ -20,14 +20,15 @@ def nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: float = 
     """
     if not len(boxes):
         return np.empty(0, dtype=int)
-    # Classes are moved apart so that one pass serves all.
+    # Classes are moved apart so that one pass serves all; float64, since float32 would round moved boxes.
+    boxes = boxes.astype(np.float64)
     moved = boxes + labels[:, None] * (boxes.max() - boxes.min() + 1)
     area = (moved[:, 2] - moved[:, 0]) * (moved[:, 3] - moved[:, 1])
     order = np.argsort(-scores, kind="stable")
-    kept = []
+    kept: list[int] = []
     while len(order):
         best, rest = order[0], order[1:]
-        kept.append(best)
+        kept.append(int(best))
         low = np.maximum(moved[best, :2], moved[rest, :2])
         high = np.minimum(moved[best, 2:], moved[rest, 2:])
         overlap = np.clip(high - low, 0, None).prod(axis=1)

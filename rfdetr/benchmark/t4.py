@@ -1,14 +1,14 @@
 """The paper's latency tables on a T4 in one command: Table 1 (FP32 and FP16) and v2 Table 20 (pauses).
 
 For every configuration: export once, build several engines per precision, time each under `buffered`,
-evaluate one of them, and put accuracy and latency of that same engine into one row, beside the printed one.
+evaluate the first of them, and put accuracy and latency of that same engine into one row, beside the range of
+the other builds and the printed numbers.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from rfdetr.benchmark.accuracy import accuracy_record
 from rfdetr.benchmark.latency import time_artifact
@@ -17,9 +17,11 @@ from rfdetr.benchmark.records import LatencyRecord, join, write_records
 from rfdetr.benchmark.runtimes import load_runtime
 from rfdetr.benchmark.runtimes.base import Runtime
 from rfdetr.benchmark.runtimes.tensorrt_build import build_engine
+from rfdetr.errors import UserError
+from rfdetr.evaluation.classes import to_data_labels
 from rfdetr.export.artifact import Artifact, load_artifact
 from rfdetr.export.onnx import export_onnx
-from rfdetr.files import atomic_path
+from rfdetr.files import atomic_path, check_folder
 from rfdetr.networks import open_network
 from rfdetr.paper import tables
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from rfdetr.data.dataset import DetectionDataset
+    from rfdetr.model.detector import RFDETR
 
 PAUSES_MS = (0.0, 200.0, 400.0, 800.0)  # Table 20
 PAPER_PAUSE_MS = 200.0
@@ -77,19 +80,24 @@ def run_t4(
     models      targets of `rfdetr.networks.open_network`; the printed rows are those of `medium`
     others      name -> ONNX file of another detector, timed in the same way; a graph with one output [B, 4 +
                 K, N] gets NMS inside its pass. Their accuracy is not measured here
-    engines     builds per precision; the row's latency is the median of their medians, with the range
+    engines     builds per precision. Accuracy and latency of a row are those of the first; the range is that
+                of all builds' medians
     sustained_s duration of the `sustained` protocol (0 leaves it out); thermal steady state takes minutes
 
     Returns one row per model, precision, protocol and pause, with `printed_ms` and `printed_ap` where the
-    paper has them.
+    paper has them. Raises UserError before the first export when a network's classes are not the dataset's.
     """
     check_device(device)
     folder = Path(out)
+    check_folder(folder)
     rows: list[dict[str, Any]] = []
     sources: dict[str, Artifact] = {}
-    for name in models:
-        network = open_network(name)
-        path = folder / f"{name.replace(':', '-')}.onnx"
+    networks = {name: open_network(name) for name in models}
+    for name, network in networks.items():
+        if dataset is not None:
+            check_data(name, network, dataset)
+    for name, network in networks.items():
+        path = folder / f"{re.sub('[:/]', '-', name)}.onnx"
         sources[name] = export_onnx(network, network.config.default_arch, path)
     sources |= {name: load_artifact(path) for name, path in (others or {}).items()}
     for name, source in sources.items():
@@ -117,6 +125,15 @@ def run_t4(
     return frame
 
 
+def check_data(name: str, network: "RFDETR", dataset: "DetectionDataset") -> None:
+    """Raise UserError when the accuracy of a network on a dataset is not defined: classes, masks, objects."""
+    to_data_labels(network, dataset)
+    if network.config.segmentation and not dataset.has_masks:
+        raise UserError(f"{name} is evaluated by its masks and {dataset!r} has none: leave --data empty")
+    if not any(not annotation.get("iscrowd") for annotation in dataset.coco["annotations"]):
+        raise UserError(f"{dataset!r} has no objects, AP is not defined: leave --data empty")
+
+
 def _rows(
     name: str,
     precision: str,
@@ -136,11 +153,11 @@ def _rows(
                 accuracy = accuracy_record(loaded, dataset, **accuracy_options)
     rows = []
     for same in zip(*records, strict=True):
-        medians = np.array([r.median_ms for r in same])
+        medians = [r.median_ms for r in same]
         first = same[0]
         joined = [join(accuracy, first) if accuracy is not None else first, *same[1:]]
         write_records(folder / "records.jsonl", joined)
-        metric = "mask_AP" if name.startswith("seg") else "AP"
+        metric = "mask_AP" if built[0].has_masks else "AP"
         rows.append(
             {
                 "model": name,
@@ -148,9 +165,9 @@ def _rows(
                 "precision": first.precision,
                 "protocol": first.protocol,
                 "pause_ms": first.parameters.get("pause_ms"),
-                "latency_ms": float(np.median(medians)),
-                "latency_low_ms": float(medians.min()),
-                "latency_high_ms": float(medians.max()),
+                "latency_ms": first.median_ms,
+                "latency_low_ms": min(medians),
+                "latency_high_ms": max(medians),
                 "engines": len(same),
                 "ap": 100 * accuracy.metrics[metric] if accuracy is not None else None,
                 **printed(name, precision, first.protocol, first.parameters.get("pause_ms")),

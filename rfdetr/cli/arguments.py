@@ -36,6 +36,16 @@ Knobs = Annotated[
     typer.Option("--arch", help="r96-p8-w2-d3-q30, or the name of a preset; default: the network's own."),
 ]
 
+Categories = Annotated[
+    str | None,
+    typer.Option(
+        help=(
+            "What the classes are, for weights or files that do not say it: coco, or a JSON file that lists"
+            " them (a COCO annotation file)."
+        )
+    ),
+]
+
 
 def numbers(text: str, name: str) -> tuple[int, ...]:
     """Whole numbers of a text like `64,96,128`; UserError naming the option otherwise."""

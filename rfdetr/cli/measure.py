@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from rfdetr.cli.arguments import Knobs, Weights, chosen_arch
+from rfdetr.cli.arguments import Categories, Knobs, Weights, chosen_arch
 from rfdetr.errors import UserError
+from rfdetr.files import check_folder, check_target
 from rfdetr.networks import open_network
 
 PRECISION_HELP = (
@@ -21,11 +22,13 @@ def export(
     arch: Knobs = None,
     dynamic_batch: Annotated[bool, typer.Option(help="Leave the batch size open.")] = False,
     batch: Annotated[int, typer.Option(help="Fixed batch size.")] = 1,
+    categories: Categories = None,
 ) -> None:
     """Write one sub-network as an ONNX file and check it against the network."""
     from rfdetr.export.onnx import export_onnx
 
-    model = open_network(weights)
+    check_target(out, suffix=".onnx")
+    model = open_network(weights, categories)
     artifact = export_onnx(model, chosen_arch(model, arch), out, dynamic_batch=dynamic_batch, batch=batch)
     print(f"{artifact.path}\nsha256 {artifact.sha256}")
 
@@ -63,11 +66,14 @@ def benchmark(
     images: Annotated[int | None, typer.Option(help="At most so many images of --coco.")] = None,
     nms: Annotated[bool, typer.Option(help="End every pass with non-maximum suppression.")] = False,
     device: Annotated[int, typer.Option(help="Index of the GPU, as CUDA counts.")] = 0,
+    categories: Categories = None,
     out: Annotated[Path | None, typer.Option(help="File of records (JSON lines) to append to.")] = None,
 ) -> None:
     """Time one artifact under one or more protocols and, with --coco, evaluate the same artifact."""
     from rfdetr.benchmark.lab import benchmark_command
 
+    if out is not None:
+        check_target(out)
     benchmark_command(
         target,
         runtime,
@@ -85,6 +91,7 @@ def benchmark(
         images=images,
         nms=nms,
         device=device,
+        categories=categories,
         out=out,
     )
 
@@ -119,6 +126,7 @@ def t4(
         if not path:
             raise UserError(f"--other takes name=file.onnx, not {text!r}")
         others[name] = path
+    check_folder(out)
     recipe.check_device(device)
     dataset = load_dataset(data, split) if data else None
     frame = recipe.run_t4(

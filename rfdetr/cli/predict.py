@@ -1,43 +1,98 @@
 """`python -m rfdetr predict`."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rfdetr.cli.arguments import Knobs, Weights, chosen_arch
+from rfdetr.cli.arguments import Categories, Knobs, chosen_arch
 from rfdetr.errors import UserError
-from rfdetr.networks import open_network
+from rfdetr.networks import named_categories, open_network
+
+if TYPE_CHECKING:
+    from rfdetr.model.detections import Detections
+    from rfdetr.model.predict import Options
 
 
 def predict(
-    weights: Weights,
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    weights: Annotated[
+        str,
+        typer.Argument(
+            help=(
+                "A checkpoint.pt of `train` or its folder, an exported .onnx file, a published name such as"
+                " nano, or nano:FILE."
+            )
+        ),
+    ],
+    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them (searched in depth).")],
     arch: Knobs = None,
     threshold: Annotated[float, typer.Option(help="Least score of a detection.")] = 0.5,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for pictures with boxes and predictions.json.")
+        Path | None,
+        typer.Option(help="Folder for pictures with boxes, predictions.json and pictures.json."),
     ] = None,
+    categories: Categories = None,
 ) -> None:
-    """Detect objects in images; print them, and draw them into --out."""
-    from rfdetr.data.folders import image_files
-    from rfdetr.files import write_json
+    """Detect objects in images; print them, and draw them into --out.
 
-    model = open_network(weights)
-    chosen = chosen_arch(model, arch)
-    files = [file for path in images for file in (image_files(path) if path.is_dir() else [path])]
-    if not files:
-        raise UserError(f"no images in {', '.join(map(str, images))}")
-    found = model.predict(files, chosen, threshold)
-    records = []
-    for number, (file, detections) in enumerate(zip(files, found, strict=True), start=1):
-        print(f"{file}: {len(detections)} objects")
-        for name, score, box in zip(detections.names, detections.scores, detections.boxes, strict=True):
-            print(f"  {name} {float(score):.2f} at {', '.join(f'{float(v):.0f}' for v in box)}")
-        records += [{"file": str(file), **record} for record in detections.to_coco(number)]
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            detections.plot(out / f"{file.stem}.png")
-    if out is not None:
-        write_json(out / "predictions.json", records)
-        print(f"pictures and predictions.json: {out}")
+    Results are written picture by picture. predictions.json is a COCO results file (with file and class
+    names); pictures.json says which picture has which image_id and output. Pictures that cannot be read are
+    listed at the end, and the exit code is then 1.
+    """
+    from rfdetr.cli.predictions import Outputs, find_pictures
+    from rfdetr.model.predict import Options
+    from rfdetr.progress import progress_bar
+
+    files = find_pictures(images, out)
+    unreadable: dict[Path, str] = {}
+    options = Options(
+        threshold,
+        keep_images=out is not None,
+        unreadable=lambda name, error: unreadable.update({Path(name): str(error)}),
+    )
+    found = _open(weights, arch, categories, files, options)
+    outputs = None if out is None else Outputs(out, files)
+    numbers = {file: number for number, file in enumerate(files, start=1)}
+    # A terminal that scrolls is progress enough; a bar is for output that goes to a file.
+    with progress_bar(len(files) > 1 and not _terminal(), len(files), "predict", "picture") as report:
+        for detections in found:
+            file = Path(str(detections.source))
+            print(f"{file}: {len(detections)} objects")
+            for name, score, box in zip(detections.names, detections.scores, detections.boxes, strict=True):
+                print(f"  {name} {float(score):.2f} at {', '.join(f'{float(v):.0f}' for v in box)}")
+            if outputs:
+                outputs.add(file, numbers[file], detections)
+            report(numbers[file], len(files))
+    if outputs:
+        outputs.finish(numbers, unreadable)
+        print(f"pictures, predictions.json and pictures.json: {out}")
+    if unreadable:
+        print(f"{len(unreadable)} of {len(files)} pictures could not be read:")
+        for message in unreadable.values():
+            print(f"  {message}")
+        raise typer.Exit(1)
+
+
+def _open(
+    weights: str, arch: str | None, categories: str | None, files: list[Path], options: "Options"
+) -> "Iterator[Detections]":
+    if weights.lower().endswith(".onnx"):
+        from rfdetr.benchmark.accuracy import ArtifactModel
+        from rfdetr.benchmark.runtimes import load_runtime
+        from rfdetr.export.artifact import load_artifact
+
+        if arch is not None:
+            raise UserError(f"{weights} already is one sub-network; --arch goes with a checkpoint or a name")
+        artifact = load_artifact(weights)
+        if categories is not None:
+            artifact = artifact.with_categories(named_categories(categories, artifact.num_classes))
+        return ArtifactModel(load_runtime("onnxruntime", artifact)).predict_each(files, options)
+    model = open_network(weights, categories)
+    return model.predict_each(files, chosen_arch(model, arch), options)
+
+
+def _terminal() -> bool:
+    import sys
+
+    return sys.stdout.isatty()

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from rfdetr.cli.arguments import Data, Knobs, Weights, chosen_arch, chosen_data, shown
-from rfdetr.networks import open_network
+from rfdetr.cli.arguments import Categories, Data, Knobs, Weights, chosen_arch, chosen_data, shown
+from rfdetr.networks import named_categories, open_network
 
 
 def train(
@@ -137,25 +137,30 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     arch: Knobs = None,
     batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 16,
+    categories: Categories = None,
     out: Annotated[Path | None, typer.Option(help="Also write the numbers to this JSON file.")] = None,
 ) -> None:
     """COCO average precision of one sub-network, or of an ONNX file, on a dataset."""
     from rfdetr.data.checks import announce
     from rfdetr.data.registry import load_dataset
-    from rfdetr.files import write_json
+    from rfdetr.files import check_target, write_json
 
-    if weights.endswith(".onnx"):
+    if out is not None:
+        check_target(out)
+    if weights.lower().endswith(".onnx"):
         from rfdetr.benchmark.accuracy import evaluate_artifact
         from rfdetr.export.artifact import load_artifact
 
         artifact = load_artifact(weights)
         dataset = load_dataset(chosen_data(None, data), split)
         announce(dataset)
+        if categories is not None:
+            artifact = artifact.with_categories(named_categories(categories, artifact.num_classes))
         result, name = evaluate_artifact(artifact, dataset), artifact.name
     else:
         from rfdetr.evaluation.coco import evaluate as run
 
-        model = open_network(weights)
+        model = open_network(weights, categories)
         dataset = load_dataset(chosen_data(model, data), split)
         announce(dataset)
         chosen = chosen_arch(model, arch)

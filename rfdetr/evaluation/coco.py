@@ -20,7 +20,10 @@ from rfdetr.data.dataset import DetectionDataset
 from rfdetr.data.transforms import collate
 from rfdetr.errors import UserError
 from rfdetr.evaluation.classes import to_data_labels
-from rfdetr.evaluation.engines import Detection, encode_masks, run_evaluator
+from rfdetr.evaluation.engines import Detection, run_evaluator
+from rfdetr.model.detections import encode_masks
+from rfdetr.model.modes import evaluating
+from rfdetr.model.postprocess import postprocess
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR", "ARs", "ARm", "ARl")
 """The twelve COCO numbers in COCO's order. "AR" is at `max_dets` (AR100 in the usual setting)."""
@@ -86,36 +89,25 @@ def evaluate(
 
     model: a supernet (has `.subnet`; called as model(images, arch)), or anything that maps images [B, 3, R,
     R] to an `Output`: a sub-network, a wrapped ONNX session. R is `resolution`, else arch.resolution, else
-    model.arch's or model.default_arch's. A module is put into evaluation mode and given back as it was;
-    `device` defaults to its parameters' device, `dtype` (for example torch.bfloat16) converts the images
-    only. masks: also evaluate masks; default where both sides have them. progress: True for a bar, or a
-    callable (done, total). The model's classes and the dataset's are matched by name
+    model.arch's or model.default_arch's. A module runs in evaluation mode, and every part of it is given back
+    as it was; `device` defaults to its parameters' device, `dtype` (for example torch.bfloat16) converts the
+    images only. masks: also evaluate masks; default where both sides have them. progress: True for a bar, or
+    a callable (done, total). The model's classes and the dataset's are matched by name
     (`rfdetr.evaluation.classes`); UserError when it lacks one of the dataset's.
     """
-    from rfdetr.model.postprocess import postprocess
-
     resolution = resolution or _resolution(model, arch)
     labels = to_data_labels(model, dataset)
     device = device or _device(model)
     want_masks = dataset.has_masks if masks is None else masks
-    was_training = isinstance(model, nn.Module) and model.training
-    if isinstance(model, nn.Module):
-        model.eval()
     call = (lambda x: model(x, arch)) if arch is not None and hasattr(model, "subnet") else model
     detections: list[Detection] = []
     batches = [range(i, min(i + batch_size, len(dataset))) for i in range(0, len(dataset), batch_size)]
-    try:
-        with torch.inference_mode():
-            for batch in _with_progress(batches, progress):
-                images, targets = collate(dataset, batch, resolution)
-                output = call(images.to(device=device, dtype=dtype))
-                for target, found in zip(
-                    targets, postprocess(output, [t.size for t in targets]), strict=True
-                ):
-                    detections.append(_pack(found, target.image_id, want_masks, labels))
-    finally:
-        if was_training and isinstance(model, nn.Module):
-            model.train()
+    with evaluating(model):
+        for batch in _with_progress(batches, progress):
+            images, targets = collate(dataset, batch, resolution)
+            output = call(images.to(device=device, dtype=dtype))
+            for target, found in zip(targets, postprocess(output, [t.size for t in targets]), strict=True):
+                detections.append(_pack(found, target.image_id, want_masks, labels))
     found_masks = want_masks and bool(detections) and all("rles" in found for found in detections)
     if masks and not found_masks:
         raise UserError(

@@ -11,6 +11,7 @@ from torch import Tensor
 from rfdetr.data.categories import UNUSED, CategoryMap
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.errors import UserError
+from rfdetr.model.detections import encode_masks
 
 ENGINES = ("pycocotools", "faster")
 Detection = dict[str, Any]
@@ -87,15 +88,6 @@ def to_coco_results(
                 result["segmentation"] = codes[i]
             results.append(result)
     return results
-
-
-def encode_masks(masks: np.ndarray) -> list[dict[str, Any]]:
-    """COCO run-length codes of bool masks [N, h, w]."""
-    from pycocotools import mask as rle
-
-    if not len(masks):
-        return []
-    return rle.encode(np.asfortranarray(masks.astype(np.uint8).transpose(1, 2, 0)))
 
 
 def _evaluator(truth: dict[str, Any], results: list[dict[str, Any]], iou_type: str, engine: str) -> Any:

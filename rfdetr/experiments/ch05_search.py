@@ -16,8 +16,8 @@ from rfdetr.data.dataset import DetectionDataset
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.profiles import Profile
 from rfdetr.experiments.base.supernet import Trained, data
+from rfdetr.model.identity import fingerprint
 from rfdetr.provenance import provenance
-from rfdetr.search.grid import fingerprint
 from rfdetr.search.pareto import front_mask
 from rfdetr.search.run import search
 

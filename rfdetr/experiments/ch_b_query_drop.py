@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rfdetr.arch import Arch, SearchSpace
+from rfdetr.benchmark.nms import nms
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.search.grid import evaluate_grid
 
@@ -36,22 +37,6 @@ def drop_table(
     )
 
 
-def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: float) -> np.ndarray:
-    """Class-wise greedy non-maximum suppression. boxes [N, 4] xyxy px -> indexes kept, best first."""
-    order = np.argsort(-scores, kind="stable")
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(-1)
-    area = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(-1)
-    overlap = shared / np.maximum(area[:, None] + area[None] - shared, 1e-9)
-    clash = (overlap > iou) & (labels[:, None] == labels[None])
-    kept: list[int] = []
-    for index in order:
-        if not clash[index, kept].any():
-            kept.append(int(index))
-    return np.array(kept, dtype=np.int64)
-
-
 def nms_table(
     model: "RFDETR",
     dataset: DetectionDataset,
@@ -74,7 +59,7 @@ def nms_table(
             thinned: list[Any] = []
             for found in result.detections:
                 boxes, scores, labels = (np.asarray(found[key]) for key in ("boxes", "scores", "labels"))
-                kept = suppress(boxes, scores, labels, iou)
+                kept = nms(boxes, scores, labels, iou)
                 thinned.append(
                     {**found, "boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
                 )

@@ -2,15 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rfdetr.arch import Arch
 from rfdetr.data.categories import CategoryMap
 from rfdetr.errors import UserError
 from rfdetr.files import sha256_file, write_json
+
+if TYPE_CHECKING:
+    import onnx
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Artifact:
                 f"{self.name} has {self.num_classes} classes, the categories given are those of"
                 f" {categories.num_classes} ({categories})"
             )
-        return replace(self, metadata={**self.metadata, "categories": json.dumps(categories.to_dict())})
+        return replace(self, metadata={**self.metadata, "categories": categories_text(categories)})
 
     @property
     def num_classes(self) -> int | None:
@@ -111,16 +114,19 @@ class Artifact:
         }
 
 
+def categories_text(categories: CategoryMap | None) -> str:
+    """What `metadata["categories"]` holds; `Artifact.categories` reads it back."""
+    return json.dumps(categories.to_dict()) if categories is not None else ""
+
+
 def _specs(values: Any) -> tuple[TensorSpec, ...]:
-    import onnx
+    from onnx import helper
 
     specs = []
     for value in values:
         tensor = value.type.tensor_type
         shape = tuple(d.dim_param or int(d.dim_value) for d in tensor.shape.dim)
-        specs.append(
-            TensorSpec(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, shape)
-        )
+        specs.append(TensorSpec(value.name, helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, shape))
     return tuple(specs)
 
 
@@ -128,7 +134,8 @@ def load_artifact(path: str | Path) -> Artifact:
     """Read an ONNX file, or a TensorRT engine or a quantised OpenVINO model (.xml and .bin) with its `.json`
     description beside it.
 
-    Raises UserError when the file is missing or is neither.
+    A graph whose weights are in other files is named by the content of all of them. Raises UserError when the
+    file, or one that holds its weights, is missing, or when it is neither kind.
     """
     path = Path(path)
     if not path.is_file():
@@ -146,12 +153,43 @@ def load_artifact(path: str | Path) -> Artifact:
     initializers = {t.name for t in model.graph.initializer}
     return Artifact(
         path=path,
-        sha256=sha256_file(path),
+        sha256=_sha256(path, model),
         format="onnx",
         metadata={p.key: p.value for p in model.metadata_props},
         inputs=_specs(v for v in model.graph.input if v.name not in initializers),
         outputs=_specs(model.graph.output),
     )
+
+
+def _sha256(path: Path, model: "onnx.ModelProto") -> str:
+    """Hex SHA-256 of the file; of its digest and those of its weight files where there are some."""
+    locations = sorted(set(_weight_files(model)))
+    for location in locations:
+        inside = (path.parent / location).resolve().is_relative_to(path.parent.resolve())
+        if not inside or not (path.parent / location).is_file():
+            raise UserError(
+                f"{path} has weights in the file {location}, which is not in {path.parent}: copy it there, or"
+                " export the network again (python -m rfdetr export)"
+            )
+    if not locations:
+        return sha256_file(path)
+    digests = [f"{location} {sha256_file(path.parent / location)}" for location in locations]
+    return hashlib.sha256("\n".join([sha256_file(path), *digests]).encode()).hexdigest()
+
+
+def _weight_files(message: Any) -> Iterator[str]:
+    """Names of the files that tensors of a graph are kept in, wherever in it they are (initializers,
+    constants, bodies of loops and functions).
+    """
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for part in value if field.is_repeated else [value]:
+            if part.DESCRIPTOR.name == "TensorProto":
+                if part.data_location == part.EXTERNAL:
+                    yield from (entry.value for entry in part.external_data if entry.key == "location")
+            else:
+                yield from _weight_files(part)
 
 
 # What has no place for metadata of its own: suffix -> (format, suffix of a second file of its content or "").

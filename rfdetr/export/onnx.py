@@ -19,17 +19,30 @@ import numpy as np
 import torch
 
 from rfdetr.arch import PRESETS, Arch
+from rfdetr.data.transforms import MEAN, STD
 from rfdetr.errors import UserError
 from rfdetr.export import graph, variants
-from rfdetr.export.artifact import Artifact, load_artifact
+from rfdetr.export.artifact import Artifact, categories_text, load_artifact
 from rfdetr.export.graph import OPSET
-from rfdetr.files import write_atomic
+from rfdetr.files import check_target, write_atomic
 from rfdetr.model.config import ModelConfig, preset_config
 from rfdetr.model.detector import RFDETR, SubNet
+from rfdetr.model.identity import fingerprint
 
 if TYPE_CHECKING:
     import onnx
 
+PREPROCESSING = (
+    "RGB values / 255, resized to a square (bilinear with antialiasing, aspect ratio not kept), minus mean"
+    f" {MEAN}, divided by deviation {STD}; channels first, float32"
+)
+OUTPUTS = {
+    "logits": "[batch, queries, classes]: sigmoid gives the score of every (query, class) pair; take the best"
+    " pairs, without non-maximum suppression; `categories` says what the class indexes mean",
+    "boxes": "[batch, queries, 4]: centre x, centre y, width, height, in 0..1 of the picture",
+    "masks": "[batch, queries, side / 4, side / 4]: logits over the whole picture; above 0 is inside, after"
+    " bilinear resizing to the picture",
+}
 TOLERANCE = 1e-4  # of FP32 outputs against eager ones
 LOWEST_OPSET = 17
 
@@ -38,19 +51,9 @@ class ExportError(RuntimeError):
     """The exported graph does not compute what the network computes."""
 
 
-def source_hash(model: RFDETR | SubNet) -> str:
-    """Hex SHA-256 of all weights (names, shapes, dtypes, values) that the artifact was made from."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        value = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype};".encode())
-        digest.update(value.view(torch.uint8).numpy() if value.dim() else value.numpy().tobytes())
-    return digest.hexdigest()
-
-
 def export_onnx(
     model: RFDETR | SubNet,
-    arch: Arch | None,
+    arch: Arch | str | None,
     path: str | Path,
     dynamic_batch: bool = False,
     batch: int = 1,
@@ -61,15 +64,17 @@ def export_onnx(
     """Export one sub-network.
 
     model          a supernet, or a sub-network of one (then `arch` must be its own or None)
-    arch           the sub-network; None takes the default one
+    arch           the sub-network, as a value or a text ("r384-p16-w2-d2-q300"); None takes the default one
     path           file to write (atomically)
     dynamic_batch  leave the batch open; otherwise it is fixed to `batch`. Everything else is static.
     opset          17 or later; 18 is native, others are converted
     preset         name of the configuration, written into the file; found from the sizes if None
     check          run the file in ONNX Runtime and compare with the network (ExportError if it differs)
 
-    The same weights, arch and library versions give the same bytes, so the same sha256.
+    The same weights, arch and library versions give the same bytes, so the same sha256. Raises UserError
+    before the work when `path` is a folder or cannot be written.
     """
+    check_target(path, "the path")
     _check_options(opset, batch)
     subnet = _subnet(model, arch)
     proto = graph.cut(
@@ -77,7 +82,7 @@ def export_onnx(
         subnet.arch.decoder_layers,
     )
     batch_text = "dynamic" if dynamic_batch else str(batch)
-    return _write(proto, subnet, path, source_hash(model), batch_text, opset, preset, check)
+    return _write(proto, subnet, path, fingerprint(model), batch_text, opset, preset, check)
 
 
 def export_many(
@@ -97,7 +102,7 @@ def export_many(
     """
     _check_options(opset, 1)
     wanted = sorted({model.resolve(a) for a in archs})
-    folder, source = Path(folder), source_hash(model)
+    folder, source = Path(folder), fingerprint(model)
     done: dict[Arch, Artifact] = {}
     by_encoder: dict[tuple[int, int, int], list[Arch]] = defaultdict(list)
     for arch in wanted:
@@ -152,11 +157,10 @@ def _check_options(opset: int, batch: int) -> None:
         raise UserError(f"batch must be at least 1, not {batch}")
 
 
-def _subnet(model: RFDETR | SubNet, arch: Arch | None) -> SubNet:
+def _subnet(model: RFDETR | SubNet, arch: Arch | str | None) -> SubNet:
     """A copy on the CPU in evaluation mode, so that nothing here can change the caller's network."""
     if isinstance(model, SubNet):
-        if arch is not None and arch != model.arch:
-            raise UserError(f"this sub-network is {model.arch.id}, not {arch.id}; pass the supernet instead")
+        model.resolve(arch)
         subnet = copy.deepcopy(model)
     else:
         subnet = model.subnet(arch)
@@ -199,11 +203,12 @@ def _write(
     metadata = {
         "arch": subnet.arch.id,
         "batch": batch,
-        "categories": json.dumps(config.categories.to_dict()) if config.categories else "",
+        "categories": categories_text(config.categories),
         "num_classes": str(config.num_classes),
         "opset": str(opset),
         "precision": "fp32",
-        "preprocessing": "square resize, RGB, 0..1, ImageNet mean and deviation",
+        "preprocessing": PREPROCESSING,
+        "outputs": json.dumps({k: v for k, v in OUTPUTS.items() if k != "masks" or config.segmentation}),
         "preset": find_preset(config) if preset is None else preset,
         "source_sha256": source,
         "versions": json.dumps(_versions()),

@@ -97,7 +97,7 @@ class Detections:
                 "score": float(self.scores[i]),
             }
             if self.masks is not None:
-                entry["segmentation"] = _rle(self.masks[i])
+                entry["segmentation"] = encode_masks(self.masks[i : i + 1])[0]
             results.append(entry)
         return results
 
@@ -155,11 +155,14 @@ def _colour(label: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _rle(mask: np.ndarray) -> dict[str, Any]:
+def encode_masks(masks: np.ndarray) -> list[dict[str, Any]]:
+    """COCO run-length codes of bool masks [N, h, w], as they are written to JSON."""
     from pycocotools import mask as coco_mask
 
-    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": list(encoded["size"]), "counts": encoded["counts"].decode("ascii")}
+    if not len(masks):
+        return []
+    codes = coco_mask.encode(np.asfortranarray(masks.astype(np.uint8).transpose(1, 2, 0)))
+    return [{"size": list(code["size"]), "counts": code["counts"].decode("ascii")} for code in codes]
 
 
 def _save(picture: "Image.Image", path: Path) -> None:

@@ -5,8 +5,8 @@ copies it out as a plain module. Nothing is remembered between calls.
 """
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +16,16 @@ from rfdetr.data.categories import CategoryMap
 from rfdetr.model.backbone import Backbone
 from rfdetr.model.config import ModelConfig, preset_config
 from rfdetr.model.decoder import MLP, Decoder, decode_boxes
+from rfdetr.model.detections import Detections
 from rfdetr.model.flex import resize_kernel, resize_positions
 from rfdetr.model.linear import Linear
+from rfdetr.model.load_report import LoadReport
+from rfdetr.model.origin import Origin
 from rfdetr.model.outputs import Output, Prediction
+from rfdetr.model.predict import Options, detect, network_run, only
 from rfdetr.model.projector import Projector
 from rfdetr.model.queries import QuerySelection
 from rfdetr.model.segmentation import MaskHead
-
-if TYPE_CHECKING:
-    from rfdetr.model.load_report import LoadReport
-    from rfdetr.model.origin import Origin
-    from rfdetr.model.predict import Detections
 
 PRIOR = 0.01  # initial probability of every class (focal prior)
 
@@ -38,9 +37,9 @@ class RFDETR(nn.Module):
     With `decoder_layers=0` there is no decoder and the encoder's proposals are the prediction.
     """
 
-    load_report: "LoadReport | None" = None
+    load_report: LoadReport | None = None
     """What became of every tensor when weights were loaded from a file (`rfdetr.load_official`)."""
-    origin: "Origin | None" = None
+    origin: Origin | None = None
     """What its checkpoint knows of the training it comes from; None for other networks."""
 
     def __init__(self, num_classes: int | None = None, **sizes: Any) -> None:
@@ -90,11 +89,11 @@ class RFDETR(nn.Module):
                 nn.init.xavier_uniform_(weight)
             nn.init.constant_(head.bias, bias)
 
-    def resolve(self, arch: Arch | None) -> Arch:
-        """The architecture of a call: `arch`, or the default one. Raises ArchError if there is none or it
-        does not fit.
+    def resolve(self, arch: Arch | str | None) -> Arch:
+        """The architecture of a call: `arch`, the one that a text names ("r96-p8-w2-d3-q30", "nano"), or the
+        default one. Raises ArchError if there is none or it does not fit.
         """
-        arch = arch or self.config.default_arch
+        arch = Arch.parse(arch) if isinstance(arch, str) else arch or self.config.default_arch
         if arch is None:
             raise ArchError("this network has no default architecture; pass one: model(images, Arch(...))")
         self.config.check(arch)
@@ -167,7 +166,7 @@ class RFDETR(nn.Module):
                     )
         return output
 
-    def forward(self, images: Tensor, arch: Arch | None = None, every_layer: bool = True) -> Output:
+    def forward(self, images: Tensor, arch: Arch | str | None = None, every_layer: bool = True) -> Output:
         """Predict with one sub-network.
 
         images        [B, 3, R, R], normalised (rfdetr.data.transforms), R = arch.resolution
@@ -180,7 +179,7 @@ class RFDETR(nn.Module):
         memory = self.encode(images, arch)
         return self.decode(memory, arch.resolution, arch.decoder_layers, arch.queries, every_layer)
 
-    def subnet(self, arch: Arch | None = None) -> "SubNet":
+    def subnet(self, arch: Arch | str | None = None) -> "SubNet":
         """One sub-network as a plain module with copied weights: resized kernel and positions, cut decoder,
         kept ranks.
 
@@ -189,12 +188,44 @@ class RFDETR(nn.Module):
         return SubNet(self, self.resolve(arch))
 
     def predict(
-        self, images: Any, arch: Arch | None = None, threshold: float = 0.5, **options: Any
-    ) -> "list[Detections]":
-        """Detect on paths, PIL images or arrays; see `rfdetr.model.predict.predict`."""
-        from rfdetr.model.predict import predict
+        self,
+        images: Any,
+        arch: Arch | str | None = None,
+        threshold: float = 0.5,
+        *,
+        batch_size: int = 8,
+        max_detections: int | None = None,
+        keep_images: bool = True,
+    ) -> list[Detections]:
+        """Detections of every picture, in the given order; always a list (`predict_one` for one picture).
 
-        return predict(self, images, arch, threshold, **options)
+        images          one picture or an iterable of them, of any sizes: paths, Pillow images, arrays
+                        [height, width, 3], tensors [3, height, width]
+        arch            the sub-network, as a value or a text such as "r384-p16-w2-d2-q300"; None takes the
+                        default one
+        threshold       least score, 0..1
+        batch_size      pictures per forward pass
+        max_detections  per picture; default: the number of queries
+        keep_images     keep every picture in its detections, for `Detections.plot`
+
+        Pictures are resized to the square that the architecture wants (`rfdetr.data.transforms`). The network
+        runs on its own device in evaluation mode; the mode of every module is restored. Raises UserError
+        naming a picture that is missing or unreadable.
+        """
+        options = Options(threshold, batch_size, max_detections, keep_images)
+        return list(self.predict_each(images, arch, options))
+
+    def predict_one(self, image: Any, arch: Arch | str | None = None, threshold: float = 0.5) -> Detections:
+        """Detections of one picture; see `predict`. Raises UserError when there is not exactly one."""
+        return only(self.predict(image, arch, threshold))
+
+    def predict_each(
+        self, images: Any, arch: Arch | str | None = None, options: Options | None = None
+    ) -> Iterator[Detections]:
+        """Like `predict`, one picture after the other: for more pictures than fit in memory."""
+        arch = self.resolve(arch)
+        run = network_run(self, arch)
+        return detect(run, arch.resolution, images, options or Options(), self.config.categories)
 
 
 class SubNet(nn.Module):
@@ -220,11 +251,24 @@ class SubNet(nn.Module):
         """images [B, 3, R, R] -> Output with the last decoder layer only."""
         return self.network(images, self.arch, every_layer=False)
 
-    def predict(self, images: Any, threshold: float = 0.5, **options: Any) -> "list[Detections]":
-        """Detect on paths, PIL images or arrays; see `rfdetr.model.predict.predict`."""
-        from rfdetr.model.predict import predict
+    def predict(
+        self, images: Any, arch: Arch | str | None = None, threshold: float = 0.5, **options: Any
+    ) -> list[Detections]:
+        """Detections of every picture; see `RFDETR.predict`. arch: its own, or None."""
+        return self.network.predict(images, self.resolve(arch), threshold, **options)
 
-        return predict(self.network, images, self.arch, threshold, **options)
+    def predict_one(self, image: Any, arch: Arch | str | None = None, threshold: float = 0.5) -> Detections:
+        """Detections of one picture; see `RFDETR.predict_one`."""
+        return only(self.predict(image, arch, threshold))
+
+    def resolve(self, arch: Arch | str | None) -> Arch:
+        """Its own architecture; ArchError when another one is named."""
+        given = Arch.parse(arch) if isinstance(arch, str) else arch or self.arch
+        if given != self.arch:
+            raise ArchError(
+                f"this sub-network is {self.arch.id}, not {given.id}; ask the supernet", (self.arch,)
+            )
+        return self.arch
 
 
 _RESIZED = ("backbone.patch_kernel", "backbone.positions")

@@ -18,11 +18,6 @@ def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=-1)
 
 
-def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
-    """[..., 4] left, top, right, bottom -> centre x, centre y, width, height; same units."""
-    return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], dim=-1)
-
-
 def select(logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """The `count` best (query, class) pairs: scores, query indexes and class indexes, each [B, N], best
     first.

@@ -1,105 +1,137 @@
-"""Detecting on pictures: preprocessing as published, one forward pass per batch, boxes in pixels."""
+"""Detecting on pictures: preprocessing as published, one forward pass per batch, boxes in pixels.
+
+Anything that maps network inputs to an `Output` can detect: a network with an architecture, a sub-network, an
+exported file in a runtime. They pass themselves as `run`; nothing here knows what they are.
+"""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor, nn
 
 from rfdetr.arch import Arch
 from rfdetr.data.categories import CategoryMap
 from rfdetr.data.images import iterate_images, read_image
+from rfdetr.data.transforms import preprocess_batch
 from rfdetr.errors import UserError
 from rfdetr.model.detections import Detections
+from rfdetr.model.modes import evaluating
+from rfdetr.model.outputs import Output
 from rfdetr.model.postprocess import postprocess
 
-if TYPE_CHECKING:
-    from rfdetr.model.detector import RFDETR
-
-__all__ = ["Detections", "predict"]
+Run = Callable[[Tensor], Output]
+Unreadable = Callable[[str, UserError], None]
 
 
-def predict(
-    model: "RFDETR",
-    images: Any,
-    arch: Arch | None = None,
-    threshold: float = 0.5,
-    *,
-    batch_size: int = 8,
-    max_detections: int | None = None,
-    keep_images: bool = True,
-) -> list[Detections]:
-    """Detections of every picture, in the given order.
+@dataclass(frozen=True)
+class Options:
+    """How pictures are predicted.
 
-    images          one picture or an iterable of them, of any sizes: paths, Pillow images, arrays, tensors
-                    (see `read_image`)
-    arch            the sub-network; None takes the default one
     threshold       least score, 0..1
     batch_size      pictures per forward pass
     max_detections  per picture; default: the number of queries
     keep_images     keep every picture in its detections, for `Detections.plot`
-
-    Pictures are resized to the square that the architecture wants (`rfdetr.data.transforms`). The network
-    runs on its own device in evaluation mode; the mode of every module is restored. Raises UserError naming a
-    picture that is missing or unreadable, before that picture's batch runs.
+    unreadable      called with the name of a picture that cannot be read and the error; the others go on.
+                    Default: the error is raised before that picture's batch runs
     """
-    from rfdetr.data.transforms import preprocess_batch
 
-    if not 0 <= threshold <= 1:
-        raise UserError(f"threshold must be in 0..1, not {threshold}")
-    if max_detections is not None and max_detections < 1:
-        raise UserError(f"max_detections must be at least 1, not {max_detections}")
-    if batch_size < 1:
-        raise UserError(f"batch_size must be at least 1, not {batch_size}")
-    arch = model.resolve(arch)
-    weight = next(model.parameters())
-    results: list[Detections] = []
-    with _evaluating(model), torch.inference_mode():
-        for sources, pictures in _batches(images, batch_size):
-            batch = preprocess_batch(pictures, arch.resolution).to(weight.device, weight.dtype)
-            output = model(batch, arch, every_layer=False)
-            sizes = [(picture.shape[0], picture.shape[1]) for picture in pictures]
-            # Only what passes the threshold is resized to full-size masks.
-            passing = (output.logits.float().sigmoid() >= threshold).flatten(1).sum(1).max()
-            most = min(int(passing), max_detections or arch.queries)
-            found = postprocess(output, sizes, max(most, 1))
-            for source, picture, size, result in zip(sources, pictures, sizes, found, strict=True):
-                detections = _detections(result, size, threshold, model.config.categories)
-                detections.source = source
-                detections.image = picture if keep_images else None
-                results.append(detections)
-    return results
+    threshold: float = 0.5
+    batch_size: int = 8
+    max_detections: int | None = None
+    keep_images: bool = True
+    unreadable: Unreadable | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise UserError(f"threshold must be in 0..1, not {self.threshold}")
+        for name in ("batch_size", "max_detections"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}")
+
+
+def detect(
+    run: Run, resolution: int, images: Any, options: Options, categories: CategoryMap | None
+) -> Iterator[Detections]:
+    """Detections of one picture after the other, in the given order; a batch of pictures is in memory at a
+    time.
+
+    run         network inputs [B, 3, R, R] float32 on the CPU -> `Output`, R = resolution
+    images      one picture or an iterable of them, of any sizes: paths, Pillow images, arrays, tensors (see
+                `rfdetr.data.images.read_image`)
+    categories  of the network; detections of a class index that stands for nothing are left out
+
+    Raises UserError naming a picture that is missing or unreadable, unless `options.unreadable` takes it.
+    """
+    for sources, pictures in _batches(images, options):
+        output = run(preprocess_batch(pictures, resolution))
+        sizes = [(picture.shape[0], picture.shape[1]) for picture in pictures]
+        # Only what passes the threshold is resized to full-size masks.
+        passing = (output.logits.float().sigmoid() >= options.threshold).flatten(1).sum(1).max()
+        most = min(int(passing), options.max_detections or output.logits.shape[1])
+        found = postprocess(output, sizes, max(most, 1))
+        for source, picture, size, result in zip(sources, pictures, sizes, found, strict=True):
+            detections = _detections(result, size, options.threshold, categories)
+            detections.source = source
+            detections.image = picture if options.keep_images else None
+            yield detections
+
+
+def network_run(network: nn.Module, arch: Arch) -> Run:
+    """`run` of a network at one architecture: on the network's own device, in evaluation mode, every module's
+    mode restored.
+    """
+
+    def run(images: Tensor) -> Output:
+        weight = next(network.parameters())
+        with evaluating(network):
+            return network(images.to(weight.device, weight.dtype), arch, every_layer=False)
+
+    return run
+
+
+def only(found: list[Detections]) -> Detections:
+    """The detections of the one picture that was given; UserError when there was another number."""
+    if len(found) != 1:
+        raise UserError(f"{len(found)} pictures were given, not one: use predict for several")
+    return found[0]
 
 
 def _detections(
     result: dict[str, Any], size: tuple[int, int], threshold: float, categories: CategoryMap | None
 ) -> Detections:
-    keep = result["scores"] >= threshold
+    labels = result["labels"].cpu().numpy().astype(np.int64)
+    keep = (result["scores"] >= threshold).cpu().numpy()
+    if categories is not None:
+        keep &= np.array([name is not None for name in categories.class_names], dtype=bool)[labels]
     height, width = size
-    boxes = result["boxes"][keep].cpu().numpy().astype(np.float32)
+    boxes = result["boxes"].cpu().numpy()[keep].astype(np.float32)
     boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
     boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
-    masks = None if result["masks"] is None else result["masks"][keep].cpu().numpy()
-    scores, labels = (result[key][keep].cpu().numpy() for key in ("scores", "labels"))
-    return Detections(boxes, scores.astype(np.float32), labels.astype(np.int64), size, masks, categories)
+    masks = None if result["masks"] is None else result["masks"].cpu().numpy()[keep]
+    scores = result["scores"].cpu().numpy()[keep].astype(np.float32)
+    return Detections(boxes, scores, labels[keep], size, masks, categories)
 
 
-def _batches(images: Any, batch_size: int) -> Iterator[tuple[list[str | None], list[np.ndarray]]]:
+def _batches(images: Any, options: Options) -> Iterator[tuple[list[str | None], list[np.ndarray]]]:
+    """Pictures that can be read with their paths (None for those that are no files), a batch at a time."""
     sources = iterate_images(images)
-    while batch := list(islice(sources, batch_size)):
-        names = [str(s) if isinstance(s, str | os.PathLike) else None for s in batch]
-        yield names, [read_image(source) for source in batch]
-
-
-@contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    while batch := list(islice(sources, options.batch_size)):
+        names: list[str | None] = []
+        pictures = []
+        for source in batch:
+            name = os.fspath(source) if isinstance(source, str | os.PathLike) else None
+            try:
+                pictures.append(read_image(source))
+            except UserError as error:
+                if options.unreadable is None:
+                    raise
+                options.unreadable(name or type(source).__name__, error)
+                continue
+            names.append(name)
+        if pictures:
+            yield names, pictures

@@ -20,10 +20,12 @@ from rfdetr.errors import UserError
 from rfdetr.evaluation.coco import METRICS
 from rfdetr.files import write_json
 from rfdetr.interrupts import check
+from rfdetr.model.identity import fingerprint
+from rfdetr.model.modes import evaluating
 from rfdetr.progress import Report, progress_bar
 from rfdetr.search.detections import Collector, Images
 from rfdetr.search.matches import Matches
-from rfdetr.search.passes import STAGES, Clock, cpu_threads, evaluating
+from rfdetr.search.passes import STAGES, Clock, cpu_threads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -251,16 +253,6 @@ def with_gflops(model: "RFDETR", space: SearchSpace, table: "pd.DataFrame") -> "
     table = table.assign(gflops=analytic_table(model, space.archs())["gflops"].to_numpy())
     table.attrs = about
     return table
-
-
-def fingerprint(model: torch.nn.Module) -> str:
-    """Digest of a network's weights and sizes: a key for anything computed from them."""
-    state = hashlib.sha256(repr(getattr(model, "config", None)).encode())
-    for name, tensor in model.state_dict().items():
-        data = tensor.detach().cpu().contiguous()
-        state.update(f"{name} {data.dtype} {tuple(data.shape)}".encode())
-        state.update(data.flatten().view(torch.uint8).numpy().tobytes() if data.numel() else b"")
-    return state.hexdigest()[:16]
 
 
 def unit_name(triple: Triple) -> str:

@@ -1,7 +1,7 @@
-"""What surrounds the passes of a search: a clock by stage, evaluation mode, threads."""
+"""What surrounds the passes of a search: a clock by stage, threads."""
 
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,20 +27,6 @@ class Clock:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.seconds[stage] += time.perf_counter() - start
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module, dtype: torch.dtype | None) -> Any:
-    """Evaluation mode without gradients, under autocast if a dtype is given; the mode is restored."""
-    training = model.training
-    device = next(model.parameters()).device.type
-    cast: Any = nullcontext() if dtype is None else torch.autocast(device, dtype)
-    try:
-        model.eval()
-        with torch.inference_mode(), cast:
-            yield
-    finally:
-        model.train(training)
 
 
 @contextmanager

@@ -14,7 +14,8 @@ import numpy as np
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.files import atomic_path, write_json
-from rfdetr.search.grid import evaluate_grid, fingerprint, with_gflops
+from rfdetr.model.identity import fingerprint
+from rfdetr.search.grid import evaluate_grid, with_gflops
 from rfdetr.search.pareto import front, front_mask
 
 if TYPE_CHECKING:

@@ -3,11 +3,7 @@
 import torch
 from torch import Tensor
 
-
-def corners(boxes: Tensor) -> Tensor:
-    """cxcywh [..., 4] -> x0, y0, x1, y1 [..., 4]."""
-    centre, half = boxes[..., :2], boxes[..., 2:] / 2
-    return torch.cat([centre - half, centre + half], dim=-1)
+from rfdetr.model.postprocess import cxcywh_to_xyxy
 
 
 def overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -16,7 +12,7 @@ def overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     Add a dimension to compare all with all: `overlaps(a[:, None], b[None])`. Boxes without area have IoU 0.
     """
     tiny = torch.finfo(a.dtype).tiny
-    a, b = corners(a), corners(b)
+    a, b = cxcywh_to_xyxy(a), cxcywh_to_xyxy(b)
     area = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1)
     size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
     intersection = size[..., 0] * size[..., 1]

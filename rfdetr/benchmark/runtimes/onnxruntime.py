@@ -108,9 +108,13 @@ class OnnxRuntime(Runtime):
         if emulate_fp16:
             source = emulated(artifact)
         wanted = _PROVIDERS[provider]
-        session = onnxruntime.InferenceSession(
-            source, session_options(onnxruntime, threads), providers=[(wanted, settings)]
-        )
+        try:
+            session = onnxruntime.InferenceSession(
+                source, session_options(onnxruntime, threads), providers=[(wanted, settings)]
+            )
+        except Exception as error:  # its errors have no class of their own
+            detail = " ".join(str(error).split())[:300]
+            raise UserError(f"ONNX Runtime cannot run {artifact.path}: {detail}") from error
         if wanted not in session.get_providers():
             raise UserError(f"{wanted} could not be started on this machine; is there an NVIDIA driver?")
         gpu = visible(device) if provider != "cpu" else None

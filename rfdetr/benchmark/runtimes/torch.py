@@ -11,10 +11,10 @@ import torch
 from rfdetr.benchmark.devices import with_torch
 from rfdetr.benchmark.runtimes.base import Arrays, Runtime, RuntimeInfo
 from rfdetr.errors import UserError
-from rfdetr.export.artifact import Artifact, TensorSpec
+from rfdetr.export.artifact import Artifact, TensorSpec, categories_text
 from rfdetr.export.graph import DeployedGraph, output_names
-from rfdetr.export.onnx import source_hash
 from rfdetr.model.detector import SubNet
+from rfdetr.model.identity import fingerprint
 from rfdetr.provenance import cpu_name
 
 MODES = ("eager", "compile", "cudagraph")
@@ -35,7 +35,7 @@ _TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 def torch_artifact(subnet: SubNet, precision: str = "fp32", batch: int = 1) -> Artifact:
     """A network in memory as an artifact: its name is the hash of weights, architecture and precision."""
-    weights, arch = source_hash(subnet), subnet.arch
+    weights, arch = fingerprint(subnet), subnet.arch
     name = hashlib.sha256(f"torch {weights} {arch.id} {precision}".encode()).hexdigest()
     config, side = subnet.config, subnet.arch.resolution
     queries, quarter = arch.queries, side // 4
@@ -45,7 +45,12 @@ def torch_artifact(subnet: SubNet, precision: str = "fp32", batch: int = 1) -> A
         path=None,
         sha256=name,
         format="torch",
-        metadata={"arch": arch.id, "precision": precision, "source_sha256": weights},
+        metadata={
+            "arch": arch.id,
+            "precision": precision,
+            "source_sha256": weights,
+            "categories": categories_text(config.categories),
+        },
         inputs=(TensorSpec("images", "float32", (batch, 3, side, side)),),
         outputs=tuple(TensorSpec(n, "float32", s) for n, s in zip(names, shapes, strict=False)),
     )
