@@ -59,6 +59,22 @@ def test_a_changed_option_redoes_the_part_and_what_needs_it(tmp_path):
         Plan(tmp_path, [part("c", "total", ("a",), parts=["a"])], CODE)
 
 
+def test_a_study_may_come_twice_with_the_urgent_parts_first(tmp_path):
+    parts = [part(f"p{i}", "add", values=[i]) for i in range(4)]
+    urgent, all_of_it = task(tmp_path, parts[3]), task(tmp_path, *parts)
+    lines = []
+    outcome = work([urgent, all_of_it], threads=1, report=lines.append)
+    assert outcome == crew.Outcome(4, 0, {}) and "p3 done" in lines[0] and "4/4" in lines[-1]
+    assert work([urgent, all_of_it], reserved=["cpu"], threads=1) == crew.Outcome(0, 0, {})
+
+
+def test_reserved_processes_leave_other_parts_alone(tmp_path):
+    mine = Part("mine", "study_parts:add", {"values": [1]}, device="cpu")
+    study = task(tmp_path, part("any", "add", values=[1]), mine)
+    outcome = work([study], reserved=["cpu"], threads=1, report=lambda line: None)
+    assert outcome.missing == 1 and list(study.plan.done()) == ["mine"]
+
+
 def test_parts_made_by_other_code_are_done_anew_unless_they_are_accepted(tmp_path):
     parts = [
         part("a", "add", values=[1]),
@@ -128,6 +144,7 @@ def test_a_part_waits_for_its_device(tmp_path):
         tmp_path, [Part("gpu", "study_parts:add", {}, (), "cuda"), part("any", "add", values=[])], CODE
     )
     assert plan.ready("cpu") == "any" and plan.ready("cuda") == "gpu"
+    assert plan.ready("cpu", asked=True) is None and plan.ready("cuda", asked=True) == "gpu"
     assert plan.ready("cuda", ["gpu"]) == "any" and plan.ready("cpu", ["any"]) is None
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -54,37 +54,36 @@ class _Member:
     since: float = 0.0
 
 
-@dataclass
-class _State:
-    members: list[_Member] = field(default_factory=list)
-    failed: dict[tuple[str, str], str] = field(default_factory=dict)
-    done: int = 0
-
-
 def work(
     tasks: Sequence[Task],
     devices: Sequence[str] = ("cpu",),
     seconds: float | None = None,
     threads: int | None = None,
     report: Callable[[str], Any] = print,
+    reserved: Sequence[str] = (),
 ) -> Outcome:
-    """Do the parts of several studies, the first ready part of the first study first.
+    """Do the parts of several studies, the first ready part of the first study first. One study may come
+    more than once, with other parts.
 
     devices  one process for each: "cpu" or "cuda"
     seconds  stop after so long; what is not done by then is given up and goes on from its checkpoint later
     threads  of torch in each process; default: the processors divided by the processes
     report   gets a line for each part
+    reserved devices whose processes do only parts that ask for them, and leave the rest to the others
 
     A part that fails is left out, with all that need it; the others go on. The processes write to
     `crew-N.log` in the first study's folder. UserError when another run works in one of the folders.
     """
     threads = threads or max(1, _processors() // len(devices))
-    locks = [FileLock(task.plan.folder / "crew.lock") for task in tasks]
+    folders = dict.fromkeys(task.plan.folder for task in tasks)
+    locks = [FileLock(folder / "crew.lock") for folder in folders]
+    end = None if seconds is None else time.monotonic() + seconds
+    run = _Run(tasks, tuple(reserved), threads, report)
     try:
-        for task, lock in zip(tasks, locks, strict=True):
-            task.plan.folder.mkdir(parents=True, exist_ok=True)
+        for folder, lock in zip(folders, locks, strict=True):
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
-        return _run(tasks, devices, None if seconds is None else time.monotonic() + seconds, threads, report)
+        return run(devices, end)
     except Timeout as error:
         raise UserError(f"another run works on {Path(error.lock_file).parent}: wait until it ends") from None
     finally:
@@ -96,63 +95,76 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _run(
-    tasks: Sequence[Task], devices: Sequence[str], end: float | None, threads: int, report: Callable
-) -> Outcome:
-    logs, state, started = tasks[0].plan.folder, _State(), time.monotonic()
-    missing = sum(len(task.plan.missing()) for task in tasks)
-    try:
-        state.members = [_start(device, n, threads, logs) for n, device in enumerate(devices[:missing])]
-        while True:
-            for member in state.members:
-                _give(member, tasks, state)
-            busy = [member for member in state.members if member.job]
-            left = None if end is None else end - time.monotonic()
-            if not busy or (left is not None and left <= 0):
-                break
-            for pipe in wait([member.pipe for member in busy], left):
-                member = next(member for member in busy if member.pipe is pipe)
-                line = _finished(member, state, threads, logs)
-                report(f"{time.monotonic() - started:6.0f} s  {state.done}/{missing}  {line}")
-    finally:
-        _stop(state.members)
-    return Outcome(state.done, sum(len(task.plan.missing()) for task in tasks), state.failed)
+class _Run:
+    """State of one call of `work`."""
 
+    def __init__(
+        self, tasks: Sequence[Task], reserved: tuple[str, ...], threads: int, report: Callable[[str], Any]
+    ) -> None:
+        self.tasks, self.reserved, self.threads, self.report = tasks, reserved, threads, report
+        self.logs = tasks[0].plan.folder
+        self.members: list[_Member] = []
+        self.failed: dict[tuple[str, str], str] = {}
+        self.done, self.started = 0, time.monotonic()
 
-def _give(member: _Member, tasks: Sequence[Task], state: _State) -> None:
-    """The next part for an idle process, if there is one that it can do now."""
-    if member.job:
-        return
-    busy = [other.job for other in state.members if other.job]
-    for task in tasks:
-        taken = [part for other, part in busy if other is task]
-        taken += [part for study, part in state.failed if study == task.name]
-        part = task.plan.ready(member.device, taken)
-        if part is not None:
-            member.job, member.since = (task, part), time.monotonic()
-            member.pipe.send((task, part))
+    def __call__(self, devices: Sequence[str], end: float | None) -> Outcome:
+        """Hand out parts until none can be done any more or the time `end` has come."""
+        missing = self.missing()
+        try:
+            few = devices[: max(missing, 0)]
+            self.members = [_start(device, n, self.threads, self.logs) for n, device in enumerate(few)]
+            while True:
+                for member in self.members:
+                    self._give(member)
+                busy = [member for member in self.members if member.job]
+                left = None if end is None else end - time.monotonic()
+                if not busy or (left is not None and left <= 0):
+                    break
+                for pipe in wait([member.pipe for member in busy], left):
+                    line = self._finished(next(member for member in busy if member.pipe is pipe))
+                    seconds = time.monotonic() - self.started
+                    self.report(f"{seconds:6.0f} s  {self.done}/{missing}  {line}")
+        finally:
+            _stop(self.members)
+        return Outcome(self.done, self.missing(), self.failed)
+
+    def missing(self) -> int:
+        """Parts of all tasks that are still to do, each counted once."""
+        return len({task.plan.path(name) for task in self.tasks for name in task.plan.missing()})
+
+    def _give(self, member: _Member) -> None:
+        """The next part for an idle process, if there is one that it can do now."""
+        if member.job:
             return
+        busy = {task.plan.path(part) for task, part in (m.job for m in self.members if m.job)}
+        for task in self.tasks:
+            taken = [name for name in task.plan.parts if task.plan.path(name) in busy]
+            taken += [part for study, part in self.failed if study == task.name]
+            part = task.plan.ready(member.device, taken, member.device in self.reserved)
+            if part is not None:
+                member.job, member.since = (task, part), time.monotonic()
+                member.pipe.send((task, part))
+                return
 
-
-def _finished(member: _Member, state: _State, threads: int, logs: Path) -> str:
-    """Take a process's answer; a process that died is replaced. Returns a line about it."""
-    assert member.job is not None
-    task, part = member.job
-    try:
-        error = member.pipe.recv()
-    except (EOFError, OSError):
-        member.process.join()
-        error = f"its process ended with code {member.process.exitcode}"
-        fresh = _start(member.device, state.members.index(member), threads, logs)
-        member.process, member.pipe = fresh.process, fresh.pipe
-    member.job = None
-    spent = f"{time.monotonic() - member.since:.0f} s on {member.device}"
-    if error is None:
-        state.done += 1
-        return f"{task.name}: {part} done, {spent}"
-    state.failed[task.name, part] = error.strip().splitlines()[-1]
-    write_atomic(task.plan.folder / f"{part}.error.txt", error)
-    return f"{task.name}: {part} FAILED, {spent}: {state.failed[task.name, part]}"
+    def _finished(self, member: _Member) -> str:
+        """Take a process's answer; a process that died is replaced. Returns a line about it."""
+        assert member.job is not None
+        task, part = member.job
+        try:
+            error = member.pipe.recv()
+        except (EOFError, OSError):
+            member.process.join()
+            error = f"its process ended with code {member.process.exitcode}"
+            fresh = _start(member.device, self.members.index(member), self.threads, self.logs)
+            member.process, member.pipe = fresh.process, fresh.pipe
+        member.job = None
+        spent = f"{time.monotonic() - member.since:.0f} s on {member.device}"
+        if error is None:
+            self.done += 1
+            return f"{task.name}: {part} done, {spent}"
+        self.failed[task.name, part] = error.strip().splitlines()[-1]
+        write_atomic(task.plan.folder / f"{part}.error.txt", error)
+        return f"{task.name}: {part} FAILED, {spent}: {self.failed[task.name, part]}"
 
 
 def _start(device: str, number: int, threads: int, logs: Path) -> _Member:

@@ -129,13 +129,14 @@ class Plan:
         path = self.path(name)
         return path.is_file() and (self.any_code or read(path)["code"] == self.code)
 
-    def ready(self, device: str, taken: Iterable[str] = ()) -> str | None:
-        """The first part that can be done now on a device, or None."""
+    def ready(self, device: str, taken: Iterable[str] = (), asked: bool = False) -> str | None:
+        """The first part that can be done now on a device, or None. asked: only one that asks for it."""
         missing = self.missing()
         waiting, busy = set(missing), set(taken)
+        wanted = (device,) if asked else ("", device)
         for name in missing:
             part = self.parts[name]
-            if name not in busy and part.device in ("", device) and not waiting & set(part.needs):
+            if name not in busy and part.device in wanted and not waiting & set(part.needs):
                 return name
         return None
 
