@@ -169,6 +169,8 @@ def _mutate(rng: np.random.Generator, value: Any) -> Any:
         _mutate_all(rng, [a for a in annotations if isinstance(a, dict)])
         return value
     places = list(_places(value))
+    if not places:
+        return value
     holder, key = places[rng.integers(len(places))]
     choice = rng.integers(6)
     if choice == 0:
@@ -205,7 +207,7 @@ def _mutate_all(rng: np.random.Generator, annotations: list[dict[str, Any]]) -> 
             and all(type(v) in (int, float) for v in box)
         ):
             annotation["bbox"] = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
-        elif choice == 1 and isinstance(box, list) and all(type(v) in (int, float) for v in box):
+        elif choice == 1 and isinstance(box, list) and all(type(v) is float or v in range(999) for v in box):
             annotation["bbox"] = [v / WIDTH for v in box]
         elif choice == 2:
             annotation.pop(field, None)

@@ -62,6 +62,12 @@ def read_annotations(path: Path) -> dict[str, Any]:
     return content
 
 
+def brief(value: Any) -> str:
+    """A name or id for a message: a line of its own, cut off where it is long."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def describe(value: Any) -> str:
     """What a JSON value is, in a few words."""
     if value is None or isinstance(value, bool):
@@ -110,23 +116,25 @@ def read_categories(
         key, name = plain_id(entry.get("id")), entry.get("name")
         if key is None:
             raise UserError(
-                f"{path}: category {number} ({str(name)[:40]}) must have an id, a whole number; found"
+                f"{path}: category {number} ({brief(name)}) must have an id, a whole number; found"
                 f" {describe(entry.get('id'))}"
             )
         if isinstance(name, dict | list | bool):
-            raise UserError(f"{path}: the name of category {key} must be a text, found {describe(name)}")
+            raise UserError(
+                f"{path}: the name of category {brief(key)} must be a text, found {describe(name)}"
+            )
         name = str(key) if name in (None, "") else str(name)
         if key in names and names[key] != name:
             raise UserError(
-                f"{path}: category id {key} is used twice, for {names[key]!r} and for {name!r}: give every"
-                " category its own id"
+                f"{path}: category id {brief(key)} is used twice, for {brief(names[key])!r} and for"
+                f" {brief(name)!r}: give every category its own id"
             )
         if key in names:
-            report.add("category listed twice (used once)", f"{key}: {name}", file=str(path))
+            report.add("category listed twice (used once)", brief(f"{key}: {name}"), file=str(path))
         names[key] = name
     for name, count in Counter(names.values()).items():
         if count > 1:
-            report.add("name of several categories (they stay apart)", repr(name), file=str(path))
+            report.add("name of several categories (they stay apart)", repr(brief(name)), file=str(path))
     numbers = numbering(names)
     if any(isinstance(key, str) for key in names):
         report.note("category ids that are texts (numbered here)", len(names))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from rfdetr.data.annotations import brief
 from rfdetr.data.categories import shortened
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.data.report import Problem
@@ -67,9 +68,9 @@ def compare_splits(train: DetectionDataset, other: DetectionDataset) -> list[Pro
         alike = known.get(" ".join(name.split()).casefold())
         meant = f" (is it {alike!r}, written otherwise?)" if alike else ""
         text = (
-            f"{other.split} has {count} object{'s' * (count != 1)} of the class {name!r}, which {train.split}"
-            f" does not have{meant}; its classes are {shortened(train.class_names)}: give both splits the"
-            " same names, or remove these objects"
+            f"{other.split} has {count} object{'s' * (count != 1)} of the class {name[:80]!r}, which"
+            f" {train.split} does not have{meant}; its classes are {brief(shortened(train.class_names))}:"
+            " give both splits the same names, or remove these objects"
         )
         problems.append(Problem(OTHER_CLASS, text, stops=other.split == "val"))
     return problems

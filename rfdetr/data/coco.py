@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rfdetr.data.annotations import read_annotations, read_categories
+from rfdetr.data.annotations import brief, read_annotations, read_categories
 from rfdetr.data.categories import shortened
 from rfdetr.data.dataset import DetectionDataset, Target, digest
 from rfdetr.data.images import read_image
@@ -211,7 +211,7 @@ class CocoDataset(DetectionDataset):
         used = {annotation["category_id"] for found in self._objects.values() for annotation in found}
         unused = [c["name"] for c in self._coco["categories"] if c["id"] not in used]
         if used and unused:
-            self.report.note(f"classes without an object ({shortened(unused)})", len(unused))
+            self.report.note(f"classes without an object ({brief(shortened(unused))})", len(unused))
 
     def _image(self, index: int) -> np.ndarray:
         if index in self._cache:

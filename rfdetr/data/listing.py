@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rfdetr.data.annotations import Id, describe, numbering, plain_id
+from rfdetr.data.annotations import Id, brief, describe, numbering, plain_id
 from rfdetr.data.images import MAX_PIXELS, Header, read_header, read_image
 from rfdetr.data.report import DataReport
 from rfdetr.errors import UserError
@@ -49,12 +49,12 @@ class Lister:
         for key, name in files.items():
             if key not in present:
                 self.reasons[key] = name
-                self.report.add("missing picture (left out)", name, file=name, stops=True)
+                self.report.add("missing picture (left out)", brief(name), file=name, stops=True)
         if self.reasons and (not self.skip or not present):
             raise UserError(
                 f"{self.path}: {len(self.reasons)} of {len(files)} pictures are not in {self.folder}, the"
-                f" first is {next(iter(self.reasons.values()))}: restore them, give the right folder, or open"
-                ' the dataset with unreadable="skip"'
+                f" first is {brief(next(iter(self.reasons.values())))}: restore them, give the right folder,"
+                ' or open the dataset with unreadable="skip"'
             )
         headers = self._headers(present, told)
         found = {key: name for key, name in present.items() if key not in self.reasons}
@@ -101,14 +101,14 @@ class Lister:
             earlier = files.get(key) or files.get(same.get(key, ""))
             if earlier is not None and os.path.normpath(self.folder / earlier) != place:
                 raise UserError(
-                    f"{self.path}: image id {key} stands for {earlier} and for {name}: whose annotations are"
-                    " they? Give every image its own id"
+                    f"{self.path}: image id {brief(key)} stands for {brief(earlier)} and for {brief(name)}:"
+                    " whose annotations are they? Give every image its own id"
                 )
             if earlier is not None:
-                self.report.add("image listed twice (used once)", name, file=name)
+                self.report.add("image listed twice (used once)", brief(name), file=name)
             elif place in first:
                 same[key] = first[place]
-                text = f"{name}: ids {first[place]} and {key}"
+                text = f"{brief(name)}: ids {brief(first[place])} and {brief(key)}"
                 self.report.add("picture under two image ids (merged)", text, file=name)
             else:
                 files[key] = name
@@ -122,7 +122,8 @@ class Lister:
             return (height, width) if height * width <= MAX_PIXELS else None
         if not entry.get("height") and not entry.get("width"):
             return None
-        text = f"{entry.get('file_name')}: {describe(entry.get('width'))} x {describe(entry.get('height'))}"
+        found = f"{describe(entry.get('width'))} x {describe(entry.get('height'))}"
+        text = f"{brief(entry.get('file_name'))}: {found}"
         self.report.add("image size that none can have (read from the picture)", text)
         return None
 
@@ -135,8 +136,8 @@ class Lister:
         place = Path(os.path.normpath(self.folder / name))
         if not place.is_relative_to(self.within) and not _resolved_in(place, self.within):
             raise UserError(
-                f"{self.path}: picture {name} lies outside the dataset's folder {self.within}: move it into"
-                " that folder and correct the file name"
+                f"{self.path}: picture {brief(name)} lies outside the dataset's folder {self.within}: move it"
+                " into that folder and correct the file name"
             )
         return name
 
@@ -213,7 +214,7 @@ class Lister:
             self.report.note("pictures with an orientation tag, annotated and read as stored", len(stored))
         for key in open_:
             how = "as stored, like the others" if len(stored) > shown else "as shown"
-            text = f"{names[key]}: read {how}"
+            text = f"{brief(names[key])}: read {how}"
             self.report.add("orientation tag that the annotated size does not explain", text, file=names[key])
         return stored | set(open_ if len(stored) > shown else [])
 
@@ -256,7 +257,7 @@ def list_pictures(
 def wrong_size(name: str, told: tuple[int, int], size: tuple[int, int]) -> tuple[str, str]:
     """Kind and text of the problem of a size that is not the picture's; both (height, width)."""
     kind = "wrong image size in the annotations (corrected)"
-    return kind, f"{name}: {told[1]}x{told[0]}, is {size[1]}x{size[0]}"
+    return kind, f"{brief(name)}: {told[1]}x{told[0]}, is {size[1]}x{size[0]}"
 
 
 def _resolved_in(place: Path, folder: Path) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 
 from rfdetr.data.annotations import (
     Id,
+    brief,
     clean_area,
     clean_box,
     clean_crowd,
@@ -46,13 +47,13 @@ class _Cleaner:
             return None
         key = plain_id(entry.get("id"))
         source = entry.get("source")  # readers of other formats name the line or element that it was
-        label = f"annotation {key}" if key is not None else f"annotation number {number}"
-        label = source[:100] if isinstance(source, str) and source else label
+        label = f"annotation {brief(key)}" if key is not None else f"annotation number {number}"
+        label = brief(source) if isinstance(source, str) and source else label
         category = plain_id(entry.get("category_id"))
         if category not in self.categories:
-            known = ", ".join(sorted(map(str, self.categories), key=lambda text: (len(text), text))[:10])
+            known = ", ".join(sorted(map(brief, self.categories), key=lambda text: (len(text), text))[:10])
             raise UserError(
-                f"{self.path}: {label} has the unknown category id {str(entry.get('category_id'))[:40]}"
+                f"{self.path}: {label} has the unknown category id {brief(entry.get('category_id'))}"
                 f" (known: {known}{', ...' if len(self.categories) > 10 else ''}):"
                 " add it to the file's categories or remove the annotation"
             )
