@@ -12,6 +12,22 @@ if TYPE_CHECKING:
     from rfdetr.model.detector import RFDETR
 
 RANDOM = "random:"
+EXPORTED = (".onnx", ".engine", ".plan", ".xml")
+"""Endings of files that hold one sub-network for a runtime."""
+
+
+def load(source: str | Path, categories: str | None = None) -> "RFDETR":
+    """The network that you trained, or a published one, in evaluation mode on the processor.
+
+    source      the folder of a training or its checkpoint.pt; a published name such as "nano" (downloaded and
+                checked); "nano:FILE" for published weights that are here, also fine-tuned ones
+    categories  what its classes are, where the file does not say it: "coco", or a JSON file that lists them
+
+    The network holds all its sub-networks: `model.predict(images, "r384-p16-w2-d2-q300")`,
+    `model.subnet(...)`. `model.config` has its sizes, classes and default architecture. Raises UserError that
+    says what can be given. Exported files are opened by `rfdetr.load_exported`.
+    """
+    return open_network(source, categories)
 
 
 def open_network(target: str | Path, categories: str | None = None) -> "RFDETR":
@@ -31,6 +47,12 @@ def open_network(target: str | Path, categories: str | None = None) -> "RFDETR":
 
 def _open(target: str | Path) -> "RFDETR":
     name, path = str(target), Path(target)
+    if path.suffix in EXPORTED:
+        takers = "predict, evaluate and benchmark take" if path.suffix == ".onnx" else "benchmark takes"
+        raise UserError(
+            f"{path} is an exported file, not a network: {takers} it (in Python rfdetr.load_exported); for"
+            " anything else give the network that it was exported from"
+        )
     if path.exists():
         from rfdetr.training.checkpoint import model_from_checkpoint
 

@@ -1,6 +1,7 @@
 """Accuracy of artifacts as they are deployed, recorded under their SHA-256."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from rfdetr.benchmark.records import AccuracyRecord
 from rfdetr.benchmark.runtimes import load_runtime
 from rfdetr.benchmark.runtimes.base import Runtime
 from rfdetr.errors import UserError
-from rfdetr.export.artifact import Artifact
+from rfdetr.export.artifact import Artifact, load_artifact
 from rfdetr.model.detections import Detections
 from rfdetr.model.outputs import Output, Prediction
-from rfdetr.model.predict import Options, detect
+from rfdetr.model.predict import Options, detect, only
+from rfdetr.networks import named_categories
 from rfdetr.provenance import environment, utc_now
 
 if TYPE_CHECKING:
@@ -41,6 +43,22 @@ class ArtifactModel:
         self.categories = runtime.artifact.categories
         self.num_classes = runtime.artifact.num_classes
         self.resolution = int(runtime.artifact.inputs[0].sized()[-1])
+
+    def predict(
+        self,
+        images: Any,
+        threshold: float = 0.5,
+        *,
+        batch_size: int = 8,
+        max_detections: int | None = None,
+        keep_images: bool = True,
+    ) -> list[Detections]:
+        """Detections of every picture; as `RFDETR.predict`, without an architecture: the file has one."""
+        return list(self.predict_each(images, Options(threshold, batch_size, max_detections, keep_images)))
+
+    def predict_one(self, image: Any, threshold: float = 0.5) -> Detections:
+        """Detections of one picture; UserError when there is not exactly one."""
+        return only(self.predict(image, threshold))
 
     def predict_each(self, images: Any, options: Options | None = None) -> Iterator[Detections]:
         """Detections of one picture after the other; see `rfdetr.model.predict.detect`."""
@@ -70,6 +88,24 @@ class ArtifactModel:
             prediction.mask_queries = torch.eye(masks.shape[1]).expand(len(masks), -1, -1)
             prediction.mask_bias = torch.zeros(1)
         return Output(encoder=prediction, projector=torch.empty(0))
+
+
+def load_exported(
+    path: str | Path, runtime: str = "onnxruntime", *, categories: str | None = None, **options: Any
+) -> ArtifactModel:
+    """An exported file, ready to predict: `load_exported("model.onnx").predict("photo.jpg")`.
+
+    path        an ONNX file that `export` wrote, or an engine with the description beside it
+    runtime     see `rfdetr.benchmark.runtimes`; options: of that runtime, for example threads
+    categories  what its classes are, where the file does not say it: "coco", or a JSON file that lists them
+
+    It can be given to `rfdetr.evaluate`, too. Raises UserError for a file that is missing, damaged, or of
+    another maker's outputs.
+    """
+    artifact = load_artifact(path)
+    if categories is not None:
+        artifact = artifact.with_categories(named_categories(categories, artifact.num_classes))
+    return ArtifactModel(load_runtime(runtime, artifact, **options))
 
 
 def evaluate_artifact(

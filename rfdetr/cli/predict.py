@@ -8,7 +8,7 @@ import typer
 
 from rfdetr.cli.arguments import Categories, Knobs, chosen_arch
 from rfdetr.errors import UserError
-from rfdetr.networks import named_categories, open_network
+from rfdetr.networks import open_network
 
 if TYPE_CHECKING:
     from rfdetr.model.detections import Detections
@@ -78,16 +78,11 @@ def _open(
     weights: str, arch: str | None, categories: str | None, files: list[Path], options: "Options"
 ) -> "Iterator[Detections]":
     if weights.lower().endswith(".onnx"):
-        from rfdetr.benchmark.accuracy import ArtifactModel
-        from rfdetr.benchmark.runtimes import load_runtime
-        from rfdetr.export.artifact import load_artifact
+        from rfdetr.benchmark.accuracy import load_exported
 
         if arch is not None:
             raise UserError(f"{weights} already is one sub-network; --arch goes with a checkpoint or a name")
-        artifact = load_artifact(weights)
-        if categories is not None:
-            artifact = artifact.with_categories(named_categories(categories, artifact.num_classes))
-        return ArtifactModel(load_runtime("onnxruntime", artifact)).predict_each(files, options)
+        return load_exported(weights, categories=categories).predict_each(files, options)
     model = open_network(weights, categories)
     return model.predict_each(files, chosen_arch(model, arch), options)
 

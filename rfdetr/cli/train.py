@@ -1,12 +1,16 @@
 """`python -m rfdetr train` and `evaluate`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rfdetr.cli.arguments import Categories, Data, Knobs, Weights, chosen_arch, chosen_data, shown
-from rfdetr.networks import named_categories, open_network
+from rfdetr.errors import UserError
+from rfdetr.networks import open_network
+
+if TYPE_CHECKING:
+    from rfdetr.data.dataset import DetectionDataset
 
 
 def train(
@@ -134,35 +138,32 @@ def train(
 def evaluate(
     weights: Weights,
     data: Data = None,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val or test; default: test, or val if there is no test split."),
+    ] = None,
     arch: Knobs = None,
     batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 16,
     categories: Categories = None,
     out: Annotated[Path | None, typer.Option(help="Also write the numbers to this JSON file.")] = None,
 ) -> None:
     """COCO average precision of one sub-network, or of an ONNX file, on a dataset."""
-    from rfdetr.data.checks import announce
-    from rfdetr.data.registry import load_dataset
+    from rfdetr.evaluation.coco import evaluate as run
     from rfdetr.files import check_target, write_json
 
     if out is not None:
         check_target(out)
     if weights.lower().endswith(".onnx"):
-        from rfdetr.benchmark.accuracy import evaluate_artifact
-        from rfdetr.export.artifact import load_artifact
+        from rfdetr.benchmark.accuracy import load_exported
 
-        artifact = load_artifact(weights)
-        dataset = load_dataset(chosen_data(None, data), split)
-        announce(dataset)
-        if categories is not None:
-            artifact = artifact.with_categories(named_categories(categories, artifact.num_classes))
-        result, name = evaluate_artifact(artifact, dataset), artifact.name
+        if arch is not None:
+            raise UserError(f"{weights} already is one sub-network; --arch goes with a checkpoint or a name")
+        file = load_exported(weights, categories=categories)
+        dataset = _evaluated(chosen_data(None, data), split)
+        result, name = run(file, dataset, batch_size=batch_size, progress=True), file.runtime.artifact.name
     else:
-        from rfdetr.evaluation.coco import evaluate as run
-
         model = open_network(weights, categories)
-        dataset = load_dataset(chosen_data(model, data), split)
-        announce(dataset)
+        dataset = _evaluated(chosen_data(model, data), split)
         chosen = chosen_arch(model, arch)
         result, name = run(model, dataset, chosen, batch_size=batch_size, progress=True), chosen.id
     row = result.row()
@@ -173,3 +174,23 @@ def evaluate(
         print(f"  AP of {label}: {shown(value)}")
     if out is not None:
         write_json(out, {"arch": name, "dataset": repr(dataset), **row, "per_class": result.boxes.per_class})
+
+
+def _evaluated(data: str, split: str | None) -> "DetectionDataset":
+    """The split that is evaluated, its problems said; test, or val where there is no test split."""
+    from rfdetr.data.checks import announce
+    from rfdetr.data.folders import NotFoundError
+    from rfdetr.data.registry import load_dataset
+
+    try:
+        dataset = load_dataset(data, split or "test")
+    except NotFoundError as error:
+        if split is not None:
+            raise
+        try:
+            dataset = load_dataset(data, "val")
+        except NotFoundError:
+            raise error from None
+        print(f"{data} has no test split: evaluating val")
+    announce(dataset)
+    return dataset

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from rfdetr.data.folders import NotFoundError
 from rfdetr.data.manifests import Manifest, content_digest, included
 from rfdetr.data.voc import convert_voc
 from rfdetr.errors import UserError
@@ -87,7 +88,7 @@ def _archive(manifest: Manifest, temporary: Path) -> tuple[Path, int]:
 
 def _obtain_parts(manifest: Manifest, split: str, root: Path, download: bool) -> Path:
     if split not in manifest.needs:
-        raise UserError(
+        raise NotFoundError(
             f"{manifest.title} has no split {split!r} with annotations: use one of"
             f" {', '.join(manifest.needs)}"
         )

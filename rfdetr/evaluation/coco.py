@@ -74,7 +74,7 @@ class CocoResult:
 def evaluate(
     model: nn.Module | Callable[..., Any],
     dataset: DetectionDataset,
-    arch: Arch | None = None,
+    arch: Arch | str | None = None,
     *,
     resolution: int | None = None,
     batch_size: int = 16,
@@ -85,16 +85,22 @@ def evaluate(
     engine: str = "pycocotools",
     progress: bool | Callable[[int, int], None] = False,
 ) -> CocoResult:
-    """preprocess -> model -> postprocess -> `evaluate_detections`.
+    """COCO average precision of a network on a dataset: preprocess, model, postprocess, match.
 
-    model: a supernet (has `.subnet`; called as model(images, arch)), or anything that maps images [B, 3, R,
-    R] to an `Output`: a sub-network, a wrapped ONNX session. R is `resolution`, else arch.resolution, else
-    model.arch's or model.default_arch's. A module runs in evaluation mode, and every part of it is given back
-    as it was; `device` defaults to its parameters' device, `dtype` (for example torch.bfloat16) converts the
-    images only. masks: also evaluate masks; default where both sides have them. progress: True for a bar, or
-    a callable (done, total). The model's classes and the dataset's are matched by name
-    (`rfdetr.evaluation.classes`); UserError when it lacks one of the dataset's.
+    model     a supernet (called as model(images, arch)), or anything that maps images [B, 3, R, R] to an
+              `Output`: a sub-network, an exported file (`rfdetr.load_exported`). A module runs in evaluation
+              mode, and every part of it is given back as it was
+    arch      the sub-network, as a value or a text; None takes the default one. R is `resolution`, else that
+              of the architecture
+    device    default: that of the model's parameters.   dtype: of the images, for example torch.bfloat16
+    masks     also evaluate masks; default: where both sides have them
+    progress  True for a bar, or a callable (done, total)
+
+    The model's classes and the dataset's are matched by name (`rfdetr.evaluation.classes`). Raises UserError
+    when it lacks one of the dataset's.
     """
+    if hasattr(model, "resolve") and not (arch is None and resolution):
+        arch = model.resolve(arch)
     resolution = resolution or _resolution(model, arch)
     labels = to_data_labels(model, dataset)
     device = device or _device(model)
@@ -194,10 +200,12 @@ def _pack(found: dict[str, Any], image_id: int, masks: bool, labels: np.ndarray 
     return packed
 
 
-def _resolution(model: Any, arch: Arch | None) -> int:
-    for candidate in (arch, getattr(model, "arch", None), getattr(model, "default_arch", None)):
+def _resolution(model: Any, arch: Arch | str | None) -> int:
+    for candidate in (arch, getattr(model, "arch", None)):
         if isinstance(candidate, Arch):
             return candidate.resolution
+    if isinstance(side := getattr(model, "resolution", None), int):
+        return side
     raise UserError("evaluate needs a resolution: give arch=..., or resolution=... for a plain callable")
 
 
