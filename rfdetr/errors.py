@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+class NotFoundError(UserError):
+    """There is no such dataset, or it has no such split."""

@@ -2,15 +2,20 @@
 
 import hashlib
 import io
+import json
 import shutil
+import subprocess
+import sys
 import tarfile
+import types
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
-from test_voc import add, lists, voc_object
+from data_folders import noise, roboflow, voc
 
+from rfdetr.cli import main
 from rfdetr.data import download, manifests
 from rfdetr.data.registry import dataset_names, load_dataset
 from rfdetr.errors import UserError
@@ -25,9 +30,11 @@ def home(tmp_path, monkeypatch):
 
 
 def source_tree(root):
-    for number in range(4):
-        add(root / "SET", f"p{number}", [voc_object("cell", 1, 1, 9, 9)], seed=number)
-    lists(root / "SET", train=["p0", "p1"], val=["p2"], test=["p3"])
+    objects = [("cell", 1, 1, 9, 9)]
+    voc(
+        root / "SET",
+        {"train": {"p0": objects, "p1": objects}, "val": {"p2": objects}, "test": {"p3": objects}},
+    )
     (root / "LICENSE").write_text("MIT")
     return root
 
@@ -60,7 +67,7 @@ def cells(tmp_path, home, monkeypatch):
         "include": include,
         "content_sha256": content,
         "files": files,
-        "converter": "voc",
+        "converter": "Pascal VOC",
     }
     folder = tmp_path / "manifests"
     folder.mkdir()
@@ -81,8 +88,13 @@ def test_from_a_mirror(cells, home, monkeypatch, tmp_path):
     assert [len(load_dataset("cells", s)) for s in ("train", "val", "test")] == [2, 1, 1]
     data = load_dataset("cells", "train", size=1, cache_side=32)
     assert data.name == "cells" and len(data) == 1 and data.class_names == ("cell",)
-    [converted] = home.iterdir()  # nothing else is left behind
-    assert (converted / "LICENSE").read_text() == "MIT"
+    [fetched] = home.glob("cells-*")
+    assert (fetched / "LICENSE").read_text() == "MIT"
+    assert len(list(home.glob("converted/cells-*"))) == 1  # nothing is left behind
+    assert sorted(path.name for path in home.iterdir() if not path.name.endswith(".lock")) == [
+        fetched.name,
+        "converted",
+    ]
     shutil.rmtree(tmp_path / "mirror")
     assert len(load_dataset("cells", "train")) == 2  # converted once
 
@@ -157,6 +169,23 @@ def test_links_in_an_archive_are_left_out(tmp_path):
     )
 
 
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+def test_an_archive_that_grows_without_end_is_refused(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(download, "SMALL", 2**20)
+    (tmp_path / "zeros").write_bytes(bytes(30_000_000))
+    archive = tmp_path / f"bomb.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+            zipped.write(tmp_path / "zeros", "zeros.jpg")
+    else:
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.add(tmp_path / "zeros", "zeros.jpg")
+    assert archive.stat().st_size < 100_000
+    with pytest.raises(UserError, match="more than 200 times its size"):
+        download.extract(archive, tmp_path / "in", ("*",), 0)
+    assert sum(path.stat().st_size for path in (tmp_path / "in").iterdir()) < 25_000_000
+
+
 def test_a_damaged_archive(tmp_path):
     (tmp_path / "x.tar.gz").write_bytes(b"\x1f\x8b\x08 damaged")
     with pytest.raises(UserError, match="could not be unpacked"):
@@ -202,7 +231,7 @@ def test_datasets_that_need_an_account_say_what_to_do(home):
 def test_a_voc_folder_by_path_is_converted_once_and_again_when_it_changes(tmp_path, home):
     tree = source_tree(tmp_path / "mine")
     assert len(load_dataset(tree, "train")) == 2 and len(load_dataset(tree, "test")) == 1
-    assert len(list((home / "voc").iterdir())) == 1
+    assert len(list((home / "converted").glob("mine-*"))) == 1
     (tree / "SET" / "ImageSets" / "Main" / "train.txt").write_text("p0\n")
     data = load_dataset(tree, "train")
     assert len(data) == 1 and data.name == "mine"
@@ -212,7 +241,7 @@ def test_unknown_names(home, tmp_path):
     with pytest.raises(UserError, match=r"unknown dataset 'digts'.*digits.*bccd"):
         load_dataset("digts")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="COCO format"):
+    with pytest.raises(UserError, match=r"Found: no pictures.*COCO JSON"):
         load_dataset(tmp_path / "empty")
     with pytest.raises(UserError, match="'dev'"):
         load_dataset("digits", "dev")
@@ -249,3 +278,130 @@ def test_content_digest_depends_on_paths_and_content_alone(tmp_path):
     assert manifests.content_digest(tmp_path / "b")[0] != first[0]
     lines = f"LICENSE {hashlib.sha256(b'MIT').hexdigest()}\n"
     assert manifests.content_digest(tree, ["LICENSE"]) == (hashlib.sha256(lines.encode()).hexdigest(), 1)
+
+
+def test_commands_fetch_verify_and_list(cells, home, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("RFDETR_MIRROR", str(tmp_path / "mirror"))
+    facts = {"images": 4, "objects": {"cell": 4}, "splits": {"train": 2, "val": 1, "test": 1}}
+    cells[1].write_text(yaml.safe_dump({**cells[0], **facts, "attribution": "name Someone"}))
+    assert main(["data", "verify", "cells"]) == 2 and "`data fetch cells`" in capsys.readouterr().err
+    assert main(["data", "list"]) == 0 and "Cells, 4 pictures; MIT; in the mirror" in capsys.readouterr().out
+    assert main(["data", "fetch", "all"]) == 0 and "name Someone" in capsys.readouterr().out
+    assert main(["data", "verify", "cells"]) == 0
+    assert "4 pictures, 4 objects and the source's splits" in capsys.readouterr().out
+    wrong = {**cells[0], **facts, "objects": {"cell": 5}}
+    cells[1].write_text(yaml.safe_dump(wrong))
+    assert (
+        main(["data", "verify", "cells"]) == 2 and "the manifest gives {'cell': 5}" in capsys.readouterr().err
+    )
+    next(home.glob("cells-*/SET/JPEGImages/*")).unlink()
+    assert main(["data", "verify", "cells"]) == 2 and "was changed" in capsys.readouterr().err
+
+
+def test_a_subset_of_the_source_is_the_mirrors_content(cells, home, monkeypatch, tmp_path):
+    """Every 2nd picture by name, with its XML, and every 2nd line of a list."""
+    for number in range(4, 7):
+        noise(cells[2] / "SET" / "JPEGImages" / f"p{number}.png", number)
+        shutil.copy(
+            cells[2] / "SET" / "Annotations" / "p0.xml", cells[2] / "SET" / "Annotations" / f"p{number}.xml"
+        )
+    whole = pack(cells[2], tmp_path / "whole.tar.gz", prefix="cells-0000")
+    rule = {"files": "SET/JPEGImages/*.png", "every": 2}
+    rule["take"] = ["SET/JPEGImages/{stem}.png", "SET/Annotations/{stem}.xml"]
+    for number in (1, 3, 5):
+        for path in cells[2].rglob(f"p{number}.*"):
+            path.unlink()
+    content, files = manifests.content_digest(cells[2], cells[0]["include"])
+    values = {**cells[0], "subset": [rule], "content_sha256": content, "files": files}
+    cells[1].write_text(yaml.safe_dump(values))
+    monkeypatch.setattr("pooch.retrieve", lambda *_, **__: str(whole))
+    # The lists still name all: what the subset does not hold is no flaw.
+    train = load_dataset("cells", "train")
+    assert [image["file_name"] for image in train.coco["images"]] == ["SET/JPEGImages/p0.png"]
+    assert train.report.notes["listed pictures outside the subset"] == 2
+    (tmp_path / "list.txt").write_text("b/2.jpg x\na/1.jpg x\nb/2.jpg x\nc/3.jpg x\n")
+    assert manifests.listed_names(tmp_path, {"lines": "list.txt"}) == ["a/1.jpg", "b/2.jpg", "c/3.jpg"]
+
+
+def test_large_datasets_come_from_the_mirror_too(home, monkeypatch, tmp_path):
+    values = {"name": "big", "kind": "parts", "title": "Big", "licence": "MIT", "needs": {"val": ["all"]}}
+    values["needs"] = {"val": ["annotations", "pictures"]}
+    mirror = tmp_path / "mirror" / "big"
+    mirror.mkdir(parents=True)
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "x"}],
+    }
+    noise(tmp_path / "a.png", 1)
+    values["parts"] = {}
+    for name, folder in (("annotations", "annotations"), ("pictures", "val")):
+        with zipfile.ZipFile(mirror / f"{name}.zip", "w") as zipped:
+            if name == "annotations":
+                zipped.writestr("annotations/instances_val.json", json.dumps(content))
+            else:
+                zipped.write(tmp_path / "a.png", "val/a.png")
+        md5 = hashlib.md5((mirror / f"{name}.zip").read_bytes()).hexdigest()
+        part = {"url": f"https://example.invalid/{name}.zip", "md5": md5, "gigabytes": 0.1, "folder": folder}
+        values["parts"][name] = part
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "manifests" / "big.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.setenv("RFDETR_MANIFESTS", str(tmp_path / "manifests"))
+    monkeypatch.setenv("RFDETR_MIRROR", str(tmp_path / "mirror"))
+    assert len(load_dataset("big", "val")) == 1 and (mirror / "pictures.zip").is_file()
+    shutil.rmtree(home)
+    (mirror / "pictures.zip").write_bytes(b"changed")
+    with pytest.raises(UserError, match=r"pictures\.zip has md5"):
+        load_dataset("big", "val")
+
+
+def test_a_collection_is_fetched_by_its_package(home, monkeypatch, tmp_path, capsys):
+    calls = []
+
+    def download_rf20vl_full(path):
+        calls.append(path)
+        if len(calls) == 1:
+            raise OSError("connection lost")
+        roboflow(Path(path) / "cells")
+
+    monkeypatch.setenv("ROBOFLOW_API_KEY", "")
+    assert main(["data", "fetch", "rf20vl"]) == 2 and "ROBOFLOW_API_KEY" in capsys.readouterr().err
+    monkeypatch.setenv("ROBOFLOW_API_KEY", "k")
+    monkeypatch.setitem(sys.modules, "rf100vl", None)
+    assert main(["data", "fetch", "rf20vl"]) == 2 and "pip install rf100vl" in capsys.readouterr().err
+    package = types.SimpleNamespace(download_rf20vl_full=download_rf20vl_full)
+    monkeypatch.setitem(sys.modules, "rf100vl", package)
+    assert main(["data", "fetch", "rf20vl"]) == 2 and "connection lost" in capsys.readouterr().err
+    assert main(["data", "fetch", "rf20vl"]) == 0 and calls[0] == calls[1]
+    assert len(load_dataset("rf20vl/cells", "train")) == 3
+
+
+def test_two_processes_that_open_one_folder_for_the_first_time(tmp_path, home):
+    voc(tmp_path / "set", {None: {f"p{number}": [("cell", 1, 1, 9, 9)] for number in range(60)}})
+    code = (
+        "import sys; from rfdetr.data.registry import load_dataset\n"
+        "data = load_dataset(sys.argv[1], 'train'); print(len(data), data.fingerprint)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "set")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
+    results = [process.communicate(timeout=120) for process in running]
+    assert all(process.returncode == 0 for process in running), results
+    assert len({out for out, _ in results}) == 1 and results[0][0].startswith(b"42 ")
+    assert len(list((home / "converted").glob("set-*"))) == 1
+    assert not list((home / "converted").glob(".*.*/data"))
+
+
+def test_a_conversion_does_not_depend_on_where_the_folder_lies(tmp_path, home):
+    voc(tmp_path / "a" / "set")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    first, second = (load_dataset(tmp_path / name / "set", "train") for name in "ab")
+    assert first.fingerprint == second.fingerprint and first.path == second.path
+    assert first.folder == tmp_path / "a" / "set" and second.folder == tmp_path / "b" / "set"
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RFDETR_DATA", str(tmp_path / "file" / "home"))
+    voc(tmp_path / "set")
+    with pytest.raises(UserError, match=r"file.*RFDETR_DATA"):
+        load_dataset(tmp_path / "set")

@@ -1,162 +1,140 @@
-"""Pascal VOC folders become COCO-format folders; nothing is lost silently."""
+"""Pascal VOC: corners, split lists, and flaws that are reported."""
 
-import json
-
+import data_folders as make
 import numpy as np
 import pytest
-from PIL import Image
+from data_folders import expected, objects_of, voc_object, voc_xml
 
-from rfdetr.data.folders import coco_folder
-from rfdetr.data.voc import HASH_SPLIT, convert_voc, hash_split
+from rfdetr.data.registry import available_splits, load_dataset
 from rfdetr.errors import UserError
 
 
-def voc_object(name, *box):
-    corners = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
-    return f"<object><name>{name}</name><difficult>0</difficult><bndbox>{corners}</bndbox></object>"
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("RFDETR_DATA", str(tmp_path / "home"))
 
 
-def add(
-    root, stem, objects, size=(60, 40), picture=True, xml=True, names=("Annotations", "JPEGImages"), seed=None
-):
-    annotations, images = root / names[0], root / names[1]
-    annotations.mkdir(parents=True, exist_ok=True)
-    images.mkdir(parents=True, exist_ok=True)
-    if picture:
-        rng = np.random.default_rng(abs(hash(stem)) % 2**32 if seed is None else seed)
-        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(images / f"{stem}.png")
-    if xml:
-        head = (
-            f"<filename>{stem}.png</filename><size><width>{size[0]}</width><height>{size[1]}</height></size>"
-        )
-        (annotations / f"{stem}.xml").write_text(f"<annotation>{head}{''.join(objects)}</annotation>")
+def add(root, stem, objects, **options):
+    make.noise(root / "JPEGImages" / f"{stem}.png", make.seed_of(stem))
+    voc_xml(root / "Annotations" / f"{stem}.xml", objects, **options)
 
 
 def lists(root, **splits):
-    folder = root / "ImageSets" / "Main"
-    folder.mkdir(parents=True)
-    for split, stems in splits.items():
-        (folder / f"{split}.txt").write_text("\n".join(stems) + "\n")
+    for split, lines in splits.items():
+        path = root / "ImageSets" / "Main" / f"{split}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n")
 
 
-def test_conversion_with_split_lists(tmp_path):
-    root = tmp_path / "set" / "VOC"
+def test_corners_count_from_one_and_are_included(tmp_path):
+    root = tmp_path / "set" / "VOC"  # the VOC folder lies one level down
     add(root, "one", [voc_object("dog", 1, 1, 60, 40), voc_object("cat", 11, 6, 20, 15)])
     add(root, "two", [voc_object("cat", 1, 1, 10, 10)])
     add(root, "three", [])
-    lists(root, train=["one 1", "three -1"], val=["two"])
-    report = convert_voc(tmp_path / "set", tmp_path / "out")  # the VOC folder lies one level down
-    assert not report and report.notes == {"images without objects (legal)": 1}
-    train, val = coco_folder(tmp_path / "out", "train"), coco_folder(tmp_path / "out", "val")
-    assert train.class_names == val.class_names == ("cat", "dog")  # the same ids in every split
-    assert (len(train), len(val)) == (2, 1)
-    image, target = train[0]
+    add(root, "four", [])
+    lists(root, train=["one 1", "three -1"], val=["two"], test=["four 0"])
+    data = load_dataset(tmp_path / "set", "train")
+    assert data.class_names == ("cat", "dog") and len(data) == 2
+    _, target = data[0]
     assert target.labels.tolist() == [1, 0]
-    # Corners count from 1 and are included: 1..60 is the whole width, 11..20 is ten pixels.
-    np.testing.assert_allclose(
-        target.boxes.numpy(), [[0.5, 0.5, 1, 1], [15 / 60, 10 / 40, 10 / 60, 10 / 40]], rtol=1e-6
-    )
-    assert np.array_equal(image, np.asarray(Image.open(root / "JPEGImages" / "one.png")))
-    with pytest.raises(UserError, match="no split 'test'"):
-        coco_folder(tmp_path / "out", "test")
+    # 1..60 is the whole width, 11..20 is ten pixels.
+    boxes = [[0.5, 0.5, 1, 1], [15 / 60, 10 / 40, 10 / 60, 10 / 40]]
+    np.testing.assert_allclose(target.boxes.numpy(), boxes, rtol=1e-6)
 
 
 def test_flaws_are_reported_and_never_crash(tmp_path):
     root = tmp_path / "voc"
-    add(
-        root,
-        "a",
-        [
-            voc_object("cat", 5, 5, 5, 5),
-            voc_object("cat", 50, 30, 90, 60),
-            voc_object("cat", 70, 5, 80, 10),
-            voc_object("cat", 3, 3, 9, 9),
-            voc_object("cat", 3, 3, 9, 9),
-            voc_object("cat", 3, "x", 9, 9),
-            voc_object("", 3, 3, 9, 9),
-        ],
-        size=(600, 400),
-    )
-    add(root, "nopicture", [], picture=False)
-    add(root, "noxml", [], xml=False)
+    objects = [
+        voc_object("cat", 5, 5, 5, 5),
+        voc_object("cat", 50, 30, 90, 70),
+        voc_object("cat", 70, 5, 80, 10),
+        voc_object("cat", 3, 3, 9, 9),
+        voc_object("cat", 3, 3, 9, 9),
+        voc_object("cat", 3, "x", 9, 9),
+        voc_object("", 3, 3, 9, 9),
+    ]
+    add(root, "a", objects, size=(600, 400), file_name="other.png")
+    add(root, "b", [voc_object("cat", 1, 1, 5, 5)])
+    add(root, "unlisted", [])
     add(root, "broken", [])
     (root / "Annotations" / "broken.xml").write_text("<annotation><object>")
-    add(root, "unlisted", [])
-    add(root, "damaged", [])
-    (root / "JPEGImages" / "damaged.png").write_bytes(b"nothing")
-    lists(root, train=["a", "absent"], val=["a"])
-    report = convert_voc(root, tmp_path / "out")
-    assert report.counts == {
-        "wrong image size in the annotations (corrected)": 1,
+    make.noise(root / "JPEGImages" / "noxml.png", 1)
+    lists(root, train=["a"], val=["a", "b"], test=["b", "noxml"])
+    data = load_dataset(root, "train", shares={"train": 1})
+    # What concerns the whole folder is told with the first split, once.
+    assert data.report.counts == {
+        "unreadable annotation file (its picture is left out)": 1,
+        "picture without an annotation file (left out)": 1,
+        "listed picture without annotations (left out)": 1,
+        "picture in no split (left out)": 1,
+        "file name in the annotations differs (the XML file's own name is used)": 1,
         "box without area (left out)": 1,
         "object given twice (used once)": 1,
         "object without a box of four numbers (left out)": 1,
         "object without a name (left out)": 1,
-        "annotation file without a picture (left out)": 1,
-        "unreadable annotation file or picture (left out)": 2,
-        "picture without an annotation file (left out)": 1,
-        "listed picture without annotations (left out)": 1,
         "picture in two splits (kept in the first)": 1,
-        "picture in no split list (left out)": 1,
+        "wrong image size in the annotations (corrected)": 1,
         "box partly outside its image (clipped)": 1,
         "box wholly outside its image (left out)": 1,
     }
-    data = coco_folder(tmp_path / "out", "train")
-    assert [a["bbox"] for a in data.coco["annotations"]] == [[49, 29, 11, 11], [2, 2, 7, 7]]
-    assert data.report.counts == report.counts  # what the conversion found stays with the data
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["counts"] == report.counts
+    assert objects_of(data) == {"a": [("cat", 2, 2, 7, 7), ("cat", 49, 29, 11, 11)]}
+    # An example says where the object stands, not its number in the conversion.
+    assert "a.xml: cat [50, 30, 90, 70]" in data.report.examples["box partly outside its image (clipped)"][0]
+    val = load_dataset(root, "val", shares={"train": 1})
+    assert objects_of(val).keys() == {"b"}
+    assert val.report.counts == {"picture in two splits (kept in the first)": 1}
 
 
-def test_a_folder_without_lists_is_split_by_content(tmp_path):
-    root = tmp_path / "raccoons"
-    for number in range(40):
-        add(
-            root,
-            f"r{number}",
-            [voc_object("raccoon", 1, 1, 9, 9)],
-            names=("annotations", "images"),
-            seed=number,
-        )
-    add(root, "twin", [voc_object("raccoon", 1, 1, 9, 9)], names=("annotations", "images"), seed=7)
-    report = convert_voc(root, tmp_path / "out")
-    assert report.counts == {"the same picture under two names in one split (kept)": 1}
-    names = {s: {i["file_name"] for i in coco_folder(tmp_path / "out", s).coco["images"]} for s in HASH_SPLIT}
-    assert sum(map(len, names.values())) == 41 and len(set.union(*names.values())) == 41
-    assert len(names["train"]) > len(names["val"]) > 0 and names["test"]
-    # Taking a picture away moves no other one.
-    (root / "images" / "r3.png").unlink()
-    convert_voc(root, tmp_path / "again")
-    again = {
-        s: {i["file_name"] for i in coco_folder(tmp_path / "again", s).coco["images"]} for s in HASH_SPLIT
-    }
-    assert {s: found - {"r3.png"} for s, found in names.items()} == again
+def test_names_with_spaces_are_whole_lines(tmp_path):
+    """Split lists of names such as "IMG 2024-05-01 (1)", which also end in what could be a column."""
+    names = {"train": ["IMG 1 (1)", "cut 1", "cut"], "val": ["IMG 2 -1"], "test": ["IMG 3.v2"]}
+    for stems in names.values():
+        for number, stem in enumerate(stems):
+            add(tmp_path / "set", stem, [voc_object("cat", 1, 1, 5 + number, 5)])
+    lists(tmp_path / "set", **names)
+    for split, stems in names.items():
+        data = load_dataset(tmp_path / "set", split)
+        assert sorted(objects_of(data)) == sorted(stems) and not data.report
 
 
-def test_hash_split_keeps_the_shares():
-    import hashlib
-
-    found = [hash_split(hashlib.sha256(str(i).encode()).hexdigest()) for i in range(40000)]
-    for split, share in HASH_SPLIT.items():
-        assert found.count(split) / 40000 == pytest.approx(share, abs=0.01)
-
-
-def test_wrong_input(tmp_path):
-    with pytest.raises(UserError, match="no Pascal VOC folder"):
-        convert_voc(tmp_path, tmp_path / "out")
-    root = tmp_path / "voc"
-    add(root, "a", [voc_object("dgo", 1, 1, 5, 5)])
-    with pytest.raises(UserError, match="'dgo' is not among cat, dog"):
-        convert_voc(root, tmp_path / "out", classes=["cat", "dog"])
-    assert not (tmp_path / "out").exists()
-    convert_voc(root, tmp_path / "out", classes=["dog", "dgo"])
-    with pytest.raises(UserError, match="exists already"):
-        convert_voc(root, tmp_path / "out")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "voc"]  # no temporary folder is left
+def test_trainval_is_train_where_there_is_no_train(tmp_path):
+    for stem in "abcdef":
+        add(tmp_path / "set", stem, [voc_object("cat", 1, 1, 5, 5)])
+    lists(tmp_path / "set", trainval=list("abcd"), test=list("ef"))
+    found = {split: objects_of(load_dataset(tmp_path / "set", split)) for split in ("train", "val", "test")}
+    assert sorted(found["train"] | found["val"]) == list("abcd") and len(found["val"]) == 1
+    note = load_dataset(tmp_path / "set").split_note
+    assert note.startswith("test (2) as given; split made here from the 4 pictures of train: 3 train, 1 val")
+    lists(tmp_path / "set", train=list("ab"), val=list("cd"))
+    assert sorted(objects_of(load_dataset(tmp_path / "set", "train"))) == list("ab")
 
 
-def test_the_order_of_given_classes_is_kept(tmp_path):
-    root = tmp_path / "voc"
-    add(root, "a", [voc_object("cat", 1, 1, 5, 5)], seed=1)
-    lists(root, train=["a"])
-    convert_voc(root, tmp_path / "out", classes=["dog", "cat"])
-    assert coco_folder(tmp_path / "out", "train").class_names == ("dog", "cat")
+def test_a_listed_picture_that_is_not_there_is_missing(tmp_path):
+    make.voc(tmp_path / "set")
+    path = tmp_path / "set" / "ImageSets" / "Main" / "val.txt"
+    path.write_text(path.read_text() + "absent\n")
+    with pytest.raises(UserError, match=r"1 of 2 pictures are not in .*the first is absent"):
+        load_dataset(tmp_path / "set", "val")
+    data = load_dataset(tmp_path / "set", "val", unreadable="skip")
+    assert objects_of(data) == expected(make.TRUTH["val"])
+
+
+def test_polygons_of_points_and_objects_of_polygons_alone(tmp_path):
+    points = "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in ((5, 6), (25, 6), (25, 30), (5, 20)))
+    polygon = f"<object><name>leaf</name><polygon>{points}</polygon></object>"
+    for number in range(3):
+        add(tmp_path / "set", f"p{number}", [polygon])
+    found = {}
+    for split in available_splits(tmp_path / "set"):
+        data = load_dataset(tmp_path / "set", split)
+        assert data.has_masks
+        found |= objects_of(data)
+    assert found == expected({f"p{number}": [("leaf", 5, 6, 20, 24)] for number in range(3)})
+
+
+def test_two_lists_of_two_sets_are_not_mixed(tmp_path):
+    make.voc(tmp_path / "set" / "VOC2007")
+    make.voc(tmp_path / "set" / "VOC2012")
+    with pytest.raises(UserError, match="give one of them"):
+        load_dataset(tmp_path / "set")
+    assert len(load_dataset(tmp_path / "set" / "VOC2007")) == 3

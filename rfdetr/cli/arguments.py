@@ -11,6 +11,7 @@ from rfdetr.arch import Arch, SearchSpace
 from rfdetr.errors import UserError
 
 if TYPE_CHECKING:
+    from rfdetr.data.dataset import DetectionDataset
     from rfdetr.model.detector import RFDETR
 
 Data = Annotated[
@@ -45,6 +46,16 @@ Categories = Annotated[
         )
     ),
 ]
+SkipMissing = Annotated[
+    bool, typer.Option("--skip-missing", help="Go on without pictures that are missing or damaged.")
+]
+
+
+def open_data(name: str, split: str, skip_missing: bool) -> "DetectionDataset":
+    """A split of a dataset by its name or folder. Raises UserError as `load_dataset`."""
+    from rfdetr.data.registry import load_dataset
+
+    return load_dataset(name, split, unreadable="skip" if skip_missing else "error")
 
 
 def numbers(text: str, name: str) -> tuple[int, ...]:

@@ -58,7 +58,8 @@ def nas(
         typer.Option(help="Also train one fixed architecture alone at the same cost.", rich_help_panel=_MORE),
     ] = False,
     skip_missing: Annotated[
-        bool, typer.Option(help="Leave out missing or damaged pictures.", rich_help_panel=_MORE)
+        bool,
+        typer.Option("--skip-missing", help="Leave out missing or damaged pictures.", rich_help_panel=_MORE),
     ] = False,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.", rich_help_panel=_MORE)] = 0,
 ) -> None:

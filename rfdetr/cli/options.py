@@ -31,6 +31,7 @@ class Options:
     segmentation: bool | None = None
     seed: int | None = None
     resume: bool = True
+    skip_missing: bool = False
     recipe: dict[str, Any] = field(default_factory=dict)
 
     def given(self, *names: str) -> list[str]:

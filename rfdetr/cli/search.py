@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rfdetr.arch import Arch, SearchSpace
-from rfdetr.cli.arguments import Data, Weights, chosen_data, with_knobs
+from rfdetr.cli.arguments import Data, SkipMissing, Weights, chosen_data, open_data, with_knobs
 from rfdetr.errors import UserError
 from rfdetr.networks import open_network
 
@@ -50,6 +50,7 @@ def search(
         float | None, typer.Option(help="Spend this part of the exact search's cost, e.g. 0.05.")
     ] = None,
     sampler: Annotated[str, typer.Option(help="With --budget: random, tpe, nsga2 or guided.")] = "guided",
+    skip_missing: SkipMissing = False,
 ) -> None:
     """Evaluate a grid of sub-networks, measure latencies, print the Pareto front.
 
@@ -61,7 +62,6 @@ def search(
     --storage; each may join, leave or be killed at any time.
     """
     from rfdetr.data.checks import before_search
-    from rfdetr.data.registry import load_dataset
     from rfdetr.experiments.base.profiles import get_profile
     from rfdetr.provenance import provenance
     from rfdetr.search.run import search as run
@@ -70,7 +70,7 @@ def search(
     if budget is not None and (worker or dry_run):
         raise UserError("--budget is a search of its own: leave out --worker and --dry-run")
     model = open_network(weights).to(chosen_device(device))
-    dataset = load_dataset(chosen_data(model, data), split)
+    dataset = open_data(chosen_data(model, data), split, skip_missing)
     before_search(dataset)
     base = get_profile(profile).recipe.search
     depths = tuple(d for d in base.decoder_layers if d <= model.config.decoder_layers)

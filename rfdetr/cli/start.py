@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rfdetr.arch import Arch, SearchSpace
-from rfdetr.cli.arguments import numbers, with_knobs
+from rfdetr.cli.arguments import numbers, open_data, with_knobs
 from rfdetr.cli.begin import Beginning, from_preset, from_profile, from_weights, go_on
 from rfdetr.cli.options import DEFAULT_DATA, Options
 from rfdetr.errors import UserError
@@ -46,7 +46,7 @@ def start(options: Options) -> Start:
     options.check()
     saved = _saved(options)
     source = options.data or (saved.provenance.get("source") if saved else None) or DEFAULT_DATA
-    dataset, val, messages = _data(source)
+    dataset, val, messages = _data(source, options.skip_missing)
     seed = options.seed if options.seed is not None else (saved.config.seed if saved else 0)
     torch.manual_seed(seed)
     if saved is not None:
@@ -68,12 +68,12 @@ def start(options: Options) -> Start:
     return Start(begun.model, dataset, val, space, config, notes, [*messages, *begun.messages])
 
 
-def _data(source: str) -> "tuple[DetectionDataset, DetectionDataset | None, list[str]]":
+def _data(source: str, skip_missing: bool) -> "tuple[DetectionDataset, DetectionDataset | None, list[str]]":
     from rfdetr.data.checks import before_training
-    from rfdetr.data.registry import load_dataset
+    from rfdetr.data.registry import available_splits
 
-    dataset, messages = load_dataset(source, "train"), []
-    val = load_dataset(source, "val") if _has_val(source) else None
+    dataset, messages = open_data(source, "train", skip_missing), []
+    val = open_data(source, "val", skip_missing) if "val" in available_splits(source) else None
     if val is None:
         messages.append(
             f"{source} has no validation split: no AP will be computed; `evaluate` takes any split"
@@ -83,13 +83,6 @@ def _data(source: str) -> "tuple[DetectionDataset, DetectionDataset | None, list
         val = None
     before_training(dataset, val)
     return dataset, val, messages
-
-
-def _has_val(source: str) -> bool:
-    from rfdetr.data.folders import find_splits
-
-    splits = find_splits(source) if Path(source).is_dir() else {}
-    return not splits or "val" in splits
 
 
 def _is_name(source: str) -> bool:

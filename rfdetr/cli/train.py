@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rfdetr.cli.arguments import Categories, Data, Knobs, Weights, chosen_arch, chosen_data, shown
+from rfdetr.cli.arguments import (
+    Categories,
+    Data,
+    Knobs,
+    SkipMissing,
+    Weights,
+    chosen_arch,
+    chosen_data,
+    open_data,
+    shown,
+)
 from rfdetr.errors import UserError
 from rfdetr.networks import open_network
 
@@ -71,6 +81,7 @@ def train(
     ] = None,
     devices: Annotated[int, typer.Option(help="Processes (GPUs) on this machine.")] = 1,
     resume: Annotated[bool, typer.Option(help="Go on from a checkpoint in --out.")] = True,
+    skip_missing: SkipMissing = False,
 ) -> None:
     """Train a supernet (or, with --arch, one architecture) on a dataset.
 
@@ -108,6 +119,7 @@ def train(
             segmentation=segmentation,
             seed=seed,
             resume=resume,
+            skip_missing=skip_missing,
             recipe={name: value for name, value in recipe.items() if value is not None},
         )
     )
@@ -146,6 +158,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 16,
     categories: Categories = None,
     out: Annotated[Path | None, typer.Option(help="Also write the numbers to this JSON file.")] = None,
+    skip_missing: SkipMissing = False,
 ) -> None:
     """COCO average precision of one sub-network, or of an ONNX file, on a dataset."""
     from rfdetr.evaluation.coco import evaluate as run
@@ -159,11 +172,11 @@ def evaluate(
         if arch is not None:
             raise UserError(f"{weights} already is one sub-network; --arch goes with a checkpoint or a name")
         file = load_exported(weights, categories=categories)
-        dataset = _evaluated(chosen_data(None, data), split)
+        dataset = _evaluated(chosen_data(None, data), split, skip_missing)
         result, name = run(file, dataset, batch_size=batch_size, progress=True), file.runtime.artifact.name
     else:
         model = open_network(weights, categories)
-        dataset = _evaluated(chosen_data(model, data), split)
+        dataset = _evaluated(chosen_data(model, data), split, skip_missing)
         chosen = chosen_arch(model, arch)
         result, name = run(model, dataset, chosen, batch_size=batch_size, progress=True), chosen.id
     row = result.row()
@@ -176,19 +189,18 @@ def evaluate(
         write_json(out, {"arch": name, "dataset": repr(dataset), **row, "per_class": result.boxes.per_class})
 
 
-def _evaluated(data: str, split: str | None) -> "DetectionDataset":
+def _evaluated(data: str, split: str | None, skip_missing: bool) -> "DetectionDataset":
     """The split that is evaluated, its problems said; test, or val where there is no test split."""
     from rfdetr.data.checks import announce
-    from rfdetr.data.folders import NotFoundError
-    from rfdetr.data.registry import load_dataset
+    from rfdetr.errors import NotFoundError
 
     try:
-        dataset = load_dataset(data, split or "test")
+        dataset = open_data(data, split or "test", skip_missing)
     except NotFoundError as error:
         if split is not None:
             raise
         try:
-            dataset = load_dataset(data, "val")
+            dataset = open_data(data, "val", skip_missing)
         except NotFoundError:
             raise error from None
         print(f"{data} has no test split: evaluating val")

@@ -17,6 +17,7 @@ from rfdetr.data.report import DataReport
 from rfdetr.errors import UserError
 
 _TOLERANCE = 1.0  # px; a box over the edge by less is rounding, not a flaw
+_ROUNDING = 1e-6  # px; below this it is the arithmetic of this package
 _LARGEST = 2**63
 Id = int | str
 
@@ -36,6 +37,7 @@ def read_annotations(path: Path) -> dict[str, Any]:
         raise UserError(
             f"annotation file {path} is not readable JSON ({error}): export the dataset again"
         ) from error
+    _usual_keys(content)
     if not isinstance(content, dict):
         raise UserError(
             f"{path} has no images, annotations and categories: expected a COCO-format object, found"
@@ -177,6 +179,8 @@ def clean_box(
     if over > _TOLERANCE:
         report.add("box partly outside its image (clipped)", shown, **where)
         x, y, w, h = left, top, right - left, bottom - top
+    elif over > _ROUNDING:
+        report.note("boxes that end less than a pixel outside their image (kept)")
     if w < 1 or h < 1:
         report.add("box below a pixel (kept)", shown, **where)
     return [x, y, w, h]
@@ -211,3 +215,14 @@ def clean_crowd(value: Any) -> tuple[int, bool]:
     if isinstance(value, bool | int | float) and value in (0, 1):
         return int(value), True
     return 0, False
+
+
+def _usual_keys(content: Any) -> None:
+    """Gives the keys of almost-COCO files their usual names: `annotation`, and `filename` of an image."""
+    if not isinstance(content, dict):
+        return
+    if "annotations" not in content and isinstance(content.get("annotation"), list):
+        content["annotations"] = content.pop("annotation")
+    for entry in content["images"] if isinstance(content.get("images"), list) else ():
+        if isinstance(entry, dict) and "file_name" not in entry and "filename" in entry:
+            entry["file_name"] = entry.pop("filename")

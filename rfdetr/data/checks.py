@@ -43,7 +43,9 @@ def before_search(dataset: DetectionDataset) -> None:
 
 
 def announce(*datasets: DetectionDataset) -> None:
-    """Print one line for every dataset with problems."""
+    """Print how missing splits were made, and one line for every dataset with problems."""
+    for note in dict.fromkeys(dataset.split_note for dataset in datasets if dataset.split_note):
+        print(f"{datasets[0].name}: {note}", flush=True)
     for line in filter(None, map(summary_line, datasets)):
         print(line, flush=True)
 

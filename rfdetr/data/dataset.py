@@ -48,6 +48,7 @@ class DetectionDataset(ABC):
     that keeps the classes' meaning (0 where a mirrored object is no object of its class, as for digits).
     report: what is wrong with the data; None for data that are made here. untrainable: why there is
     no object to learn from or to find. maskless: why there are no masks. Both are "" where that is not so.
+    split_note: which splits of the folder were made here, and how; "" where the source gives them all.
     """
 
     name: str
@@ -57,6 +58,7 @@ class DetectionDataset(ABC):
     report: DataReport | None = None
     untrainable: str = ""
     maskless: str = ""
+    split_note: str = ""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -122,6 +124,7 @@ class Subset(DetectionDataset):
         self.name, self.split = base.name, base.split
         self.category_ids, self.flip = base.category_ids, base.flip
         self.report, self.untrainable, self.maskless = base.report, base.untrainable, base.maskless
+        self.split_note = base.split_note
 
     def __len__(self) -> int:
         return len(self.indexes)

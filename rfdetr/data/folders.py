@@ -1,8 +1,8 @@
-"""Finds the splits of a COCO-format folder, whatever layout it has.
+"""Finds the splits of a COCO-format folder in the two usual layouts.
 
-Known layouts: `train/_annotations.coco.json` with the pictures beside it (Roboflow exports; also `valid`,
-`test`), and `annotations/instances_{train,val,test}*.json` with the pictures in a folder of the same name
-(COCO 2017).
+`train/_annotations.coco.json` with the pictures beside it (Roboflow exports; also `valid`, `test`), and
+`annotations/instances_{train,val,test}*.json` with the pictures in a folder of the same name (COCO 2017).
+Other layouts are read by `rfdetr.data.formats`.
 """
 
 import os
@@ -10,35 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from rfdetr.data.coco import CocoDataset
-from rfdetr.data.report import DataReport
-from rfdetr.errors import UserError
+from rfdetr.data.formats.inventory import ALIASES, IMAGE_SUFFIXES, SPLITS, canonical_split
+from rfdetr.errors import NotFoundError
 
-SPLITS = ("train", "val", "test")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-_ALIASES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
-
-
-class NotFoundError(UserError):
-    """There is no such dataset, or it has no such split."""
-
-
-def canonical_split(split: str) -> str:
-    """One of `SPLITS` for any of its usual names. Raises UserError for another name."""
-    for name, aliases in _ALIASES.items():
-        if split in aliases:
-            return name
-    raise UserError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
+__all__ = ["SPLITS", "NotFoundError", "canonical_split", "coco_folder", "find_splits", "image_files"]
 
 
 def find_splits(root: str | os.PathLike[str]) -> dict[str, tuple[Path, Path]]:
     """Split -> (annotation file, folder of the pictures) of a COCO-format folder; empty if it is none."""
     root = Path(root)
     found: dict[str, tuple[Path, Path]] = {}
-    for split, aliases in _ALIASES.items():
+    for split, aliases in ALIASES.items():
         for alias in aliases:
             beside = root / alias / "_annotations.coco.json"
             if beside.is_file():
@@ -85,12 +67,5 @@ def coco_folder(
         )
         raise NotFoundError(f"{root} has no split {split!r} in COCO format: {has}")
     annotations, images = found[split]
-    dataset = CocoDataset(
-        annotations, images, name or root.resolve().name, split, **{"within": root, **options}
-    )
-    conversion = root / "report.json"
-    if (
-        conversion.is_file()
-    ):  # what the conversion from another format repaired or left out, in all splits together
-        dataset.report.merge(DataReport.from_json(conversion.read_text(encoding="utf-8")))
-    return dataset
+    name = name or root.resolve().name
+    return CocoDataset(annotations, images, name, split, **{"within": root, **options})

@@ -2,15 +2,17 @@
 picture and every split compared with the others.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rfdetr.data.categories import shortened
 from rfdetr.data.checks import compare_splits
 from rfdetr.data.coco import CocoDataset
 from rfdetr.data.dataset import DetectionDataset
+from rfdetr.data.duplicates import near_pairs, signatures
 from rfdetr.data.folders import SPLITS, NotFoundError
 from rfdetr.data.images import read_image
 from rfdetr.data.masks import box_polygon, decode_segmentation
@@ -25,13 +27,14 @@ from rfdetr.files import sha256_file
 @dataclass
 class Inspection:
     """What was found in a dataset. statistics, reports: of every split that opens. errors: why the others do
-    not. between: problems of the splits taken together.
+    not. between: problems of the splits taken together. note: which splits were made here, and how.
     """
 
     statistics: dict[str, Statistics] = field(default_factory=dict)
     reports: dict[str, DataReport] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     between: DataReport = field(default_factory=lambda: DataReport("between the splits"))
+    note: str = ""
 
     @property
     def problems(self) -> int:
@@ -55,6 +58,7 @@ class Inspection:
             },
             "errors": self.errors,
             "between": self.between.to_dict(),
+            "note": self.note,
             "stopping": self.stopping,
         }
 
@@ -86,6 +90,7 @@ def inspect_dataset(
         except UserError as error:
             found.errors[split] = str(error)
         else:
+            found.note = opened[split].split_note
             found.reports[split] = inspect(opened[split])
             found.statistics[split] = Statistics.of(opened[split])
         if on_split is not None:
@@ -96,9 +101,19 @@ def inspect_dataset(
         for split in opened:
             for problem in compare_splits(opened["train"], opened[split]):
                 found.between.put(problem)
+    if unused := _unused(list(found.statistics.values())):
+        found.between.note(f"classes without a single object ({shortened(unused)})", len(unused))
     for problem in leaks({split: data for split, data in opened.items() if isinstance(data, CocoDataset)}):
         found.between.put(problem)
     return found
+
+
+def _unused(statistics: list[Statistics]) -> list[str]:
+    """Names that all splits declare and that have no object in any."""
+    counts: Counter[str] = Counter()
+    for found in statistics:
+        counts.update(found.classes)
+    return [name for name, count in counts.items() if not count] if any(counts.values()) else []
 
 
 def inspect(dataset: DetectionDataset) -> DataReport:
@@ -112,19 +127,34 @@ def inspect(dataset: DetectionDataset) -> DataReport:
             except UserError as error:
                 dataset.report.add("unreadable picture", str(error), file=str(file), stops=True)
     _inspect_masks(dataset)
-    for one, other in _twins({dataset.split: dataset}):
-        text = f"{one[1].name}, {other[1].name}"
-        dataset.report.add("the same picture under two names", text, file=str(other[1]))
+    for one, other in _twins(dataset.files):
+        text = f"{one.name}, {other.name}"
+        dataset.report.add("the same picture under two names", text, file=str(other))
     return dataset.report
 
 
 def leaks(datasets: Mapping[str, CocoDataset]) -> list[Problem]:
-    """Pictures, byte for byte the same, that two splits share: training data among those that judge it."""
+    """Pictures that two splits share, byte for byte or nearly: training data among those that judge it.
+
+    Of the nearly same ones, each is named once, with the first that it resembles.
+    """
+    places = [(split, file) for split, dataset in datasets.items() for file in dataset.files]
+    if len(datasets) < 2:
+        return []
+    compared = signatures([file for _, file in places])
     found = []
-    for (split, file), (other_split, other) in _twins(datasets):
-        if split != other_split:
+    resembling: set[int] = set()
+    for i, j in near_pairs(compared):
+        (split, file), (other_split, other) = places[i], places[j]
+        if split == other_split:
+            continue
+        if compared.sha256[i] == compared.sha256[j]:
             text = f"{file.name} of {split} is {other.name} of {other_split}"
             found.append(Problem("the same picture in two splits", text, str(other)))
+        elif j not in resembling:
+            resembling.add(j)
+            text = f"{other.name} of {other_split} resembles {file.name} of {split}"
+            found.append(Problem("nearly the same picture in two splits", text, str(other)))
     return found
 
 
@@ -145,17 +175,16 @@ def _inspect_masks(dataset: CocoDataset) -> None:
         dataset.report.note("masks that only repeat their boxes", boxes)
 
 
-def _twins(datasets: Mapping[str, CocoDataset]) -> list[tuple[tuple[str, Path], tuple[str, Path]]]:
+def _twins(files: list[Path]) -> list[tuple[Path, Path]]:
     """(first, later one) of every picture that occurs before; only files of one size are compared."""
-    by_size: dict[int, list[tuple[str, Path]]] = defaultdict(list)
-    for split, dataset in datasets.items():
-        for file in dataset.files:
-            by_size[file.stat().st_size].append((split, file))
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for file in files:
+        by_size[file.stat().st_size].append(file)
     pairs = []
     for alike in by_size.values():
-        first: dict[str, tuple[str, Path]] = {}
-        for place in alike if len(alike) > 1 else []:
-            earlier = first.setdefault(sha256_file(place[1]), place)
-            if earlier is not place:
-                pairs.append((earlier, place))
+        first: dict[str, Path] = {}
+        for file in alike if len(alike) > 1 else []:
+            earlier = first.setdefault(sha256_file(file), file)
+            if earlier is not file:
+                pairs.append((earlier, file))
     return pairs

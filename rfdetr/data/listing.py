@@ -54,7 +54,7 @@ class Lister:
             raise UserError(
                 f"{self.path}: {len(self.reasons)} of {len(files)} pictures are not in {self.folder}, the"
                 f" first is {brief(next(iter(self.reasons.values())))}: restore them, give the right folder,"
-                ' or open the dataset with unreadable="skip"'
+                ' or go on without them with --skip-missing (unreadable="skip")'
             )
         headers = self._headers(present, told)
         found = {key: name for key, name in present.items() if key not in self.reasons}

@@ -7,12 +7,13 @@ One YAML file per dataset in `data_manifests/`. Its `kind` says how the files ar
 """
 
 import fnmatch
+import glob
 import hashlib
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -33,10 +34,17 @@ _REQUIRED = {
 class Manifest:
     """One dataset. Fields that its kind does not use are empty.
 
-    source: {repository, commit, url}. mirror: {file, sha256} of an archive below a mirror folder. include:
-    patterns of the files that belong to the dataset (relative to the repository's root). content_sha256:
+    source: {repository, commit, url}. mirror: {file, sha256} of an archive below a mirror folder.
+    include: patterns of the files that belong to the dataset (relative to the repository's root). subset:
+    rules by which a part of the source's files is taken (see `keep_subset`); empty: all. content_sha256:
     `content_digest` of these files, whatever archive they came in; files: how many there are. converter:
-    "voc" or "none". parts: name -> {url, md5, gigabytes, folder}; needs: split -> names of its parts.
+    the format they are in, as `rfdetr.data.formats` calls it. classes: those used, in this order (empty:
+    all of the source); ignore: names of regions that are no objects; rename: other names for the
+    source's. images, objects: what there is then, per class. splits: pictures per split of the source;
+    empty: the source gives none. attribution: what a user of the data has to name. package: {module,
+    function, key} of a Python package that fetches a collection into a folder, with the environment
+    variable that holds the key. parts: name -> {url, md5, gigabytes, folder}; needs: split -> names of
+    its parts.
     """
 
     name: str
@@ -51,7 +59,14 @@ class Manifest:
     include: tuple[str, ...] = ()
     content_sha256: str = ""
     files: int = 0
-    converter: str = "none"
+    converter: str = ""
+    subset: tuple[dict[str, Any], ...] = ()
+    ignore: tuple[str, ...] = ()
+    rename: dict[str, str] = field(default_factory=dict)
+    images: int = 0
+    objects: dict[str, int] = field(default_factory=dict)
+    attribution: str = ""
+    package: dict[str, str] = field(default_factory=dict)
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     needs: dict[str, list[str]] = field(default_factory=dict)
     instructions: str = ""
@@ -84,7 +99,7 @@ def load_manifest(name: str) -> Manifest:
         raise UserError(f"no manifest {path}: registered datasets are {', '.join(manifest_names())}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        for key in ("include", "classes"):
+        for key in ("include", "classes", "subset", "ignore"):
             if key in values:
                 values[key] = tuple(values[key])
         manifest = Manifest(**values)
@@ -101,6 +116,32 @@ def load_manifest(name: str) -> Manifest:
 def included(path: str, patterns: Sequence[str]) -> bool:
     """True when a relative path (with "/") matches one of the patterns."""
     return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+
+
+def keep_subset(root: Path, rules: Sequence[dict[str, Any]]) -> None:
+    """Remove the files of a whole source that a subset does not take.
+
+    Each rule takes the entries 0, k, 2k, ... (`every`: k) of names sorted by their bytes, and removes the
+    files of the others. The names are those of the files that match `files`, or stand first in the lines of
+    the list `lines`. `take`: patterns of an entry's files, with {name} (without suffix) and {stem} (without
+    folders, too).
+    """
+    for rule in rules:
+        names = listed_names(root, rule)
+        for name in sorted(set(names) - set(names[:: rule["every"]])):
+            bare = PurePosixPath(name).with_suffix("")
+            parts = {"name": glob.escape(bare.as_posix()), "stem": glob.escape(bare.name)}
+            for pattern in rule["take"]:
+                for path in sorted(root.glob(pattern.format(**parts))):
+                    path.unlink()
+
+
+def listed_names(root: Path, rule: dict[str, Any]) -> list[str]:
+    """Names that a subset rule counts, sorted, each once."""
+    if "files" in rule:
+        return sorted(path.relative_to(root).as_posix() for path in root.glob(rule["files"]))
+    lines = (root / rule["lines"]).read_text(encoding="utf-8").splitlines()
+    return sorted({re.split(r"[,\s]", line, maxsplit=1)[0] for line in lines if line.strip()})
 
 
 def content_digest(root: str | os.PathLike[str], patterns: Sequence[str] = ("*",)) -> tuple[str, int]:

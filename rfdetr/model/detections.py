@@ -1,6 +1,5 @@
 """The detections of one picture, in its own pixels, with exits to other tools."""
 
-import colorsys
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,50 +108,27 @@ class Detections:
         """
         drawn = self._draw()
         if isinstance(target, str | os.PathLike):
-            _save(drawn, Path(target))
+            from rfdetr.data.drawing import save_picture
+
+            save_picture(drawn, Path(target))
         elif target is not None:
             target.imshow(np.asarray(drawn))
             target.set_axis_off()
         return drawn
 
     def _draw(self) -> "Image.Image":
-        from PIL import Image, ImageDraw, ImageFont
+        from rfdetr.data.drawing import draw_objects
 
         if self.image is None:
             raise UserError(
                 "the picture was not kept: predict with keep_images=True, or set detections.image first"
             )
-        pixels = self.image.copy()
         # Worst first, so that the best detection is on top.
-        order = range(len(self) - 1, -1, -1)
-        if self.masks is not None:
-            for i in order:
-                inside = self.masks[i]
-                tint = 0.45 * np.array(_colour(int(self.labels[i])))
-                pixels[inside] = (0.55 * pixels[inside] + tint).astype(np.uint8)
-        picture = Image.fromarray(pixels)
-        draw = ImageDraw.Draw(picture)
-        unit = max(self.size)
-        width, font = max(1, unit // 320), ImageFont.load_default(size=max(9, unit // 50))
+        order = np.arange(len(self))[::-1]
         names = self.names
-        for i in order:
-            colour = _colour(int(self.labels[i]))
-            left, top, right, bottom = map(float, self.boxes[i])
-            draw.rectangle(
-                (left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=width
-            )
-            text = f"{names[i]} {self.scores[i]:.2f}"
-            high = draw.textbbox((0, 0), text, font=font)[3] + 2
-            place = (left, top - high if top >= high else top)
-            draw.rectangle(draw.textbbox(place, text, font=font), fill=colour)
-            draw.text(place, text, fill="black", font=font)
-        return picture
-
-
-def _colour(label: int) -> tuple[int, int, int]:
-    """A colour per class; neighbours in the class list are far apart (golden-angle steps in hue)."""
-    red, green, blue = colorsys.hsv_to_rgb(label * 0.618034 % 1.0, 0.65, 1.0)
-    return round(255 * red), round(255 * green), round(255 * blue)
+        texts = [f"{names[i]} {self.scores[i]:.2f}" for i in order]
+        masks = None if self.masks is None else self.masks[order]
+        return draw_objects(self.image, self.boxes[order], self.labels[order].tolist(), texts, masks)
 
 
 def encode_masks(masks: np.ndarray) -> list[dict[str, Any]]:
@@ -163,14 +139,3 @@ def encode_masks(masks: np.ndarray) -> list[dict[str, Any]]:
         return []
     codes = coco_mask.encode(np.asfortranarray(masks.astype(np.uint8).transpose(1, 2, 0)))
     return [{"size": list(code["size"]), "counts": code["counts"].decode("ascii")} for code in codes]
-
-
-def _save(picture: "Image.Image", path: Path) -> None:
-    from PIL import Image
-
-    from rfdetr.files import atomic_path
-
-    if path.suffix.lower() not in Image.registered_extensions():
-        raise UserError(f"cannot save a picture as {path}: use a name that ends in .png or .jpg")
-    with atomic_path(path) as temporary:
-        picture.save(temporary)
