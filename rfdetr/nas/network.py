@@ -16,10 +16,6 @@ from rfdetr.nas.options import NasOptions
 from rfdetr.training.config import TrainConfig
 
 _SEARCHED_PATCHES = (8, 10, 12, 14, 16)
-PATIENCE = 3
-"""Evaluations without a better AP after which a pre-trained network's training ends: it follows no
-schedule.
-"""
 PROFILE = "cpu"
 """Sizes of a network with random weights, and its recipe."""
 
@@ -53,7 +49,7 @@ def _pretrained(options: NasOptions, dataset: DetectionDataset) -> Start:
     space = space_of(model)
     given = {name: getattr(options, name) for name in ("resolutions", "patch_sizes", "windows")}
     space = replace(space, **{name: values for name, values in given.items() if values})
-    config = recipe_of(model, space, len(dataset)).replace(seed=options.seed, patience=PATIENCE)
+    config = recipe_of(model, space, len(dataset)).replace(seed=options.seed)
     notes = "".join(f"; {report}" for report in map(str, reports) if report)
     return Start(model, space, config, True, f"weights of {options.weights}{notes}")
 

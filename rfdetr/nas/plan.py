@@ -21,6 +21,10 @@ _RESERVE_S, _MARGIN = (
 _FEWEST_STEPS, _FEWEST_EPOCHS, _EPOCHS_FINE_TUNING = 200, 100, 20
 _MEASURED, _FEWEST_MEASURED = 40, 12
 CHOSEN = 3
+EVALUATIONS, PATIENCE = 10, 3
+"""Evaluations during a training, and how many without a better AP end that of a pre-trained network, which follows no
+schedule (Section 3).
+"""
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,8 @@ def settle(
         accumulate=found.accumulate,
         warmup_steps=min(begin.config.warmup_steps, found.steps // 10),
         checkpoint_every=max(10, min(100, found.steps // 20)),
-        evaluate_every=max(1, found.steps // 5),
+        evaluate_every=max(1, found.steps // EVALUATIONS),
+        patience=PATIENCE if begin.pretrained else 0,
     )
     return {
         **asdict(found),
