@@ -22,8 +22,8 @@ _FEWEST_STEPS, _FEWEST_EPOCHS, _EPOCHS_FINE_TUNING = 200, 100, 20
 _MEASURED, _FEWEST_MEASURED = 40, 12
 CHOSEN = 3
 EVALUATIONS, PATIENCE = 10, 3
-"""Evaluations during a training, and how many without a better AP end that of a pre-trained network, which follows no
-schedule (Section 3).
+"""Evaluations during a training, and how many without a better AP end that of a pre-trained network, which
+follows no schedule (Section 3).
 """
 
 
