@@ -3,14 +3,25 @@
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from conftest import TINY, scramble
 
 import rfdetr
 from rfdetr import RFDETR, Arch
+from rfdetr.benchmark.accuracy import ArtifactModel
+from rfdetr.benchmark.runtimes import load_runtime
+from rfdetr.cli import main
 from rfdetr.data.categories import CategoryMap
-from rfdetr.export.published import fixed_network, write_published, write_transformers
+from rfdetr.export.formats import ENDINGS, write
+from rfdetr.export.onnx import export_onnx
+from rfdetr.export.published import (
+    export_published_io,
+    fixed_network,
+    write_published,
+    write_transformers,
+)
 from rfdetr.model.config import preset_config
 from rfdetr.model.published_names import MASK_TOKEN, UNUSED, from_published
 
@@ -87,3 +98,50 @@ def test_the_folder_holds_a_whole_configuration_without_that_package(tmp_path):
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert config["backbone_config"]["patch_size"] == 12 and config["backbone_config"]["num_windows"] == 2
     assert config["num_queries"] == 6 and config["decoder_layers"] == 1 and len(config["id2label"]) == 4
+
+
+@pytest.mark.parametrize("segmentation", [False, True])
+def test_a_graph_with_published_names_predicts_the_same(tmp_path, segmentation):
+    model = network(segmentation=segmentation)
+    own = export_onnx(model, ARCH, tmp_path / "own.onnx")
+    theirs = export_published_io(model, ARCH, tmp_path / "published.onnx")
+    assert [spec.name for spec in theirs.inputs] == ["input"]
+    assert [spec.name for spec in theirs.outputs] == ["dets", "labels", *(["masks"] if segmentation else [])]
+    assert {o.version for o in onnx.load(theirs.file).opset_import if not o.domain} == {17}
+    images = torch.randn(1, 3, 48, 48)
+    first, second = (ArtifactModel(load_runtime("onnxruntime", a))(images) for a in (own, theirs))
+    assert torch.allclose(first.logits, second.logits, atol=1e-5)
+    assert torch.allclose(first.boxes, second.boxes, atol=1e-5)
+    assert (first.masks is None) != segmentation
+
+
+@pytest.mark.parametrize("form", ["onnx", "published", "transformers"])
+def test_every_format_is_written_from_the_command_line(tmp_path, capsys, form):
+    out = tmp_path / f"chosen{ENDINGS[form]}"
+    words = ["export", "random:nano", "--arch", "r64-p16-w1-d1-q10", "--format", form, "--out", str(out)]
+    assert main(words) == 0
+    assert out.exists() and str(out) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--format", "tflite"], "--format is one of"),
+        (["--io", "theirs"], "--io is own or published"),
+        (["--io", "published", "--format", "published"], "--io published names"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(capsys, words, said):
+    assert main(["export", "random:nano", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_openvino_model_is_written_where_it_is_installed(tmp_path):
+    openvino = pytest.importorskip("openvino", reason="OpenVINO")
+    model = network()
+    write(model, ARCH, tmp_path / "chosen.xml", "openvino")
+    images = torch.randn(1, 3, 48, 48)
+    found = openvino.compile_model(str(tmp_path / "chosen.xml"), "CPU")(images.numpy())
+    with torch.no_grad():
+        expected = model(images, ARCH)
+    assert torch.allclose(torch.from_numpy(found["logits"]), expected.logits, atol=1e-3)

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from rfdetr.evaluation.coco import CocoResult
 
 
+_OURS = {"dets": "boxes", "labels": "logits"}
+"""Outputs of a graph with the published package's names (`rfdetr.export.published`) -> ours."""
+
+
 class ArtifactModel:
     """A loaded artifact that is called like a network: images [B, 3, R, R] -> `Output`.
 
@@ -32,7 +36,8 @@ class ArtifactModel:
     """
 
     def __init__(self, runtime: Runtime) -> None:
-        missing = {"logits", "boxes"} - {o.name for o in runtime.artifact.outputs}
+        self.names = {o.name: _OURS.get(o.name, o.name) for o in runtime.artifact.outputs}
+        missing = {"logits", "boxes"} - set(self.names.values())
         if missing:
             raise UserError(
                 f"{runtime.artifact.name} has no output {', '.join(sorted(missing))}; only graphs with the"
@@ -76,7 +81,7 @@ class ArtifactModel:
             if count < size:
                 piece = np.concatenate([piece, np.zeros((size - count, *piece.shape[1:]), piece.dtype)])
             found = self.runtime.run({spec.name: piece})
-            pieces.append({name: value[:count] for name, value in found.items()})
+            pieces.append({self.names[name]: value[:count] for name, value in found.items()})
         joined = {
             name: torch.from_numpy(np.concatenate([p[name] for p in pieces])).float() for name in pieces[0]
         }

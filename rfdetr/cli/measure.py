@@ -18,19 +18,56 @@ PRECISION_HELP = (
 
 def export(
     weights: Weights,
-    out: Annotated[Path, typer.Option(help="ONNX file to write.")] = Path("model.onnx"),
+    out: Annotated[
+        Path | None, typer.Option(help="File to write (a folder for transformers); default: model.<ending>.")
+    ] = None,
     arch: Knobs = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            help=(
+                "onnx; openvino (.xml) and tensorrt (.engine) need their runtimes; published: a checkpoint"
+                " of the"
+                " published package; transformers: a folder for from_pretrained."
+            )
+        ),
+    ] = "onnx",
+    io: Annotated[
+        str, typer.Option(help="Names of the ONNX tensors: own, or published (input; dets, labels, masks).")
+    ] = "own",
+    precision: Annotated[str, typer.Option(help="Of a TensorRT engine.")] = "fp16",
     dynamic_batch: Annotated[bool, typer.Option(help="Leave the batch size open.")] = False,
     batch: Annotated[int, typer.Option(help="Fixed batch size.")] = 1,
     categories: Categories = None,
 ) -> None:
-    """Write one sub-network as an ONNX file and check it against the network."""
-    from rfdetr.export.onnx import export_onnx
+    """Write one sub-network as a file that works alone, checked against the network."""
+    from rfdetr.export.formats import ENDINGS, write
 
-    check_target(out, suffix=".onnx")
+    if format not in ENDINGS:
+        raise UserError(f"--format is one of {', '.join(ENDINGS)}, not {format!r}")
+    if io not in ("own", "published"):
+        raise UserError(f"--io is own or published, not {io!r}")
+    if io == "published" and format != "onnx":
+        raise UserError(
+            f"--io published names the tensors of an ONNX file; leave it out with --format {format}"
+        )
+    target = out or Path(f"model{ENDINGS[format]}")
+    if format == "transformers":
+        check_folder(target)
+    else:
+        check_target(target, suffix=ENDINGS[format])
     model = open_network(weights, categories)
-    artifact = export_onnx(model, chosen_arch(model, arch), out, dynamic_batch=dynamic_batch, batch=batch)
-    print(f"{artifact.path}\nsha256 {artifact.sha256}")
+    chosen = chosen_arch(model, arch)
+    if format == "tensorrt":
+        from rfdetr.benchmark.runtimes.tensorrt_build import build_engine
+        from rfdetr.export.onnx import export_onnx
+
+        onnx_file = target.with_suffix(".onnx")
+        source = export_onnx(model, chosen, onnx_file, dynamic_batch=dynamic_batch, batch=batch)
+        engine = build_engine(source, target, precision)
+        print(f"{engine.path}\nsha256 {engine.sha256}")
+        return
+    print(write(model, chosen, target, format, io, dynamic_batch=dynamic_batch, batch=batch))
 
 
 def benchmark(

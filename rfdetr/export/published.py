@@ -8,12 +8,14 @@ there.
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from rfdetr.arch import Arch
+from rfdetr.export.artifact import Artifact, load_artifact
+from rfdetr.export.onnx import export_onnx, write_graph
 from rfdetr.files import atomic_path, write_json
 from rfdetr.model.config import ModelConfig
 from rfdetr.model.detector import RFDETR, cut_weights
@@ -49,6 +51,69 @@ def constructor(config: ModelConfig, arch: Arch) -> dict[str, Any]:
         "out_feature_indexes": list(config.feature_layers),
         "segmentation_head": config.segmentation,
     }
+
+
+if TYPE_CHECKING:
+    import onnx
+
+PUBLISHED_IO = {"images": "input", "boxes": "dets", "logits": "labels", "masks": "masks"}
+"""Our tensor names of a graph -> those of the published package's export, in its order of outputs."""
+PUBLISHED_OPSET = 17
+# New in 18; the graphs have them with the values that 17 means.
+_NEW = {"Split": ("num_outputs",), "Resize": ("keep_aspect_ratio_policy", "antialias")}
+_AXES_AS_INPUT = ("ReduceMax", "ReduceMin", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceProd")
+
+
+def export_published_io(model: RFDETR, arch: Arch | None, path: str | Path, **options: Any) -> Artifact:
+    """An ONNX file whose tensors are called as in the published package's export, for parsers that expect
+    these.
+
+    Input `input`; outputs `dets` (centre x, centre y, width, height in 0..1), `labels` (logits), with a mask
+    head `masks`; opset 17. Preprocessing is the same. options: of `export_onnx`.
+    """
+    import onnx
+
+    artifact = export_onnx(model, arch, path, **options)
+    proto = onnx.load(artifact.file)
+    graph = proto.graph
+    _lower_opset(proto)
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                names[index] = PUBLISHED_IO.get(name, name)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        value.name = PUBLISHED_IO.get(value.name, value.name)
+    order = list(PUBLISHED_IO.values())
+    outputs = sorted(graph.output, key=lambda value: order.index(value.name))
+    copies = [type(value).FromString(value.SerializeToString()) for value in outputs]
+    del graph.output[:]
+    graph.output.extend(copies)
+    onnx.checker.check_model(proto, full_check=True)
+    write_graph(proto, path, {**artifact.metadata, "io": "published", "opset": str(PUBLISHED_OPSET)})
+    return load_artifact(path)
+
+
+def _lower_opset(proto: "onnx.ModelProto") -> None:
+    """From opset 18 to 17: the axes of reductions are an attribute there, and Split knows no number of
+    outputs.
+
+    ONNX's own converter cannot do it: it does not find axes that are initialisers.
+    """
+    from onnx import helper, numpy_helper
+
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type in _AXES_AS_INPUT and len(node.input) > 1:
+            axes = numpy_helper.to_array(constants[node.input[1]]).tolist()
+            del node.input[1:]
+            node.attribute.append(helper.make_attribute("axes", axes))
+        kept = [attribute for attribute in node.attribute if attribute.name not in _NEW.get(node.op_type, ())]
+        if len(kept) < len(node.attribute):
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    for opset in proto.opset_import:
+        if not opset.domain:
+            opset.version = PUBLISHED_OPSET
 
 
 def write_published(model: RFDETR, path: str | Path, arch: Arch | None = None) -> dict[str, Any]:

@@ -1,0 +1,62 @@
+"""The forms in which a sub-network leaves this package."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rfdetr.arch import Arch
+from rfdetr.errors import UserError
+from rfdetr.export.onnx import export_onnx
+from rfdetr.export.published import export_published_io, write_published, write_transformers
+from rfdetr.files import sha256_file
+from rfdetr.model.detector import RFDETR
+
+ENDINGS = {
+    "onnx": ".onnx",
+    "openvino": ".xml",
+    "tensorrt": ".engine",
+    "published": ".pth",
+    "transformers": "",
+}
+"""Format -> ending of its file; a Transformers folder has none."""
+
+
+def write(model: RFDETR, arch: Arch, path: Path, form: str, io: str = "own", **options: Any) -> str:
+    """Write one sub-network and say what was written, for the terminal.
+
+    form     a key of `ENDINGS`; engines are built by `rfdetr.benchmark.runtimes.tensorrt_build`
+    io       names of an ONNX file's tensors: "own" or "published"
+    options  dynamic_batch, batch: of `export_onnx`
+    """
+    if form == "published":
+        arguments = write_published(model, path, arch)
+        return f"{path}\nthe published package opens it with {json.dumps(arguments)}"
+    if form == "transformers":
+        folder = write_transformers(model, path, arch)
+        kind = "RfDetrForInstanceSegmentation" if model.config.segmentation else "RfDetrForObjectDetection"
+        return f"{folder}\nopen it with transformers.{kind}.from_pretrained({str(folder)!r})"
+    if form == "openvino":
+        return _openvino(model, arch, path, **options)
+    if io == "published":
+        artifact = export_published_io(model, arch, path, **options)
+    else:
+        artifact = export_onnx(model, arch, path, **options)
+    return f"{artifact.path}\nsha256 {artifact.sha256}"
+
+
+def _openvino(model: RFDETR, arch: Arch, path: Path, **options: Any) -> str:
+    """An OpenVINO model (.xml and .bin), FP32; the ONNX file it is made from stays beside it, with the
+    metadata.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise UserError(
+            "--format openvino needs OpenVINO: pip install 'rf-detr-nas-companion[openvino]'"
+        ) from error
+    artifact = export_onnx(model, arch, path.with_suffix(".onnx"), **options)
+    converted = openvino.convert_model(str(artifact.file))
+    for name, value in artifact.metadata.items():
+        converted.set_rt_info(value, ["rfdetr", name])
+    openvino.save_model(converted, str(path), compress_to_fp16=False)
+    return f"{path}\nsha256 {sha256_file(path)}\nmade from {artifact.path}"
