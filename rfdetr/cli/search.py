@@ -184,7 +184,10 @@ def select(
 
 def results(
     name: Annotated[
-        str, typer.Argument(help="full-search, ranking, sampling-study: hours on two cores each.")
+        str,
+        typer.Argument(
+            help="full-search, ranking, sampling-study, precision-study or fourteen-domains: hours each."
+        ),
     ],
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: the committed one.")] = None,
     seed: Annotated[int, typer.Option(help="First seed.")] = 0,

@@ -6,14 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rfdetr.errors import UserError
-from rfdetr.experiments import ch04_precision, ch04_ranking, ch04_sampling_study, ch05_full_parts
+from rfdetr.experiments import (
+    ch04_precision,
+    ch04_ranking,
+    ch04_sampling_study,
+    ch05_full_parts,
+    ch09_domains,
+)
 from rfdetr.experiments.base import studies
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.kept import results_root
 
 STUDIES = {
     study.name: study
-    for study in (ch04_sampling_study.STUDY, ch04_ranking.STUDY, ch04_precision.STUDY, ch05_full_parts.STUDY)
+    for study in (
+        ch04_sampling_study.STUDY,
+        ch04_ranking.STUDY,
+        ch04_precision.STUDY,
+        ch05_full_parts.STUDY,
+        ch09_domains.STUDY,
+    )
 }
 """Name of a kept result -> the study that makes it in parts."""
 
