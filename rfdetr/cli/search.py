@@ -47,28 +47,37 @@ def search(
     workers: Annotated[int, typer.Option(help="Of the estimate of --dry-run.")] = 1,
     dry_run: Annotated[bool, typer.Option(help="Estimate the cost and stop.")] = False,
     budget: Annotated[
-        float | None, typer.Option(help="Spend this part of the exact search's cost, e.g. 0.05.")
+        float | None, typer.Option(help="Spend this part of the exact search's cost, e.g. 0.02.")
     ] = None,
-    sampler: Annotated[str, typer.Option(help="With --budget: random, tpe, nsga2 or guided.")] = "guided",
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="With --budget: multifidelity, halving, hyperband, tpe-hyperband, token-rule-tenth (few"
+            " images first); guided, token-rule, tpe, nsga2, random, cheap-random (all images)."
+        ),
+    ] = "multifidelity",
     skip_missing: SkipMissing = False,
 ) -> None:
     """Evaluate a grid of sub-networks, measure latencies, print the Pareto front.
 
-    With --budget only the sub-networks that a sampler proposes are evaluated, until that part of the cost is
-    spent.
+    With --budget a sampler decides which sub-networks are looked at, and on how many images, until that part
+    of the cost is spent; the table then has the AP that is expected on all images.
 
     With --worker only the accuracies are computed (accuracy.csv), by as many workers as are started with the
-    same
-    --storage; each may join, leave or be killed at any time.
+    same --storage; each may join, leave or be killed at any time. With --budget they wait for a process
+    without --worker, which measures the latencies.
     """
     from rfdetr.data.checks import before_search
     from rfdetr.experiments.base.profiles import get_profile
     from rfdetr.provenance import provenance
+    from rfdetr.search.budget import check_options
     from rfdetr.search.run import search as run
     from rfdetr.search.run import search_within
 
-    if budget is not None and (worker or dry_run):
-        raise UserError("--budget is a search of its own: leave out --worker and --dry-run")
+    if budget is not None and dry_run:
+        raise UserError("--budget says what is spent: leave out --dry-run")
+    if budget is not None:
+        check_options(budget, sampler)
     model = open_network(weights).to(chosen_device(device))
     dataset = open_data(chosen_data(model, data), split, skip_missing)
     before_search(dataset)
@@ -90,7 +99,9 @@ def search(
         print(estimate(model, dataset, space, workers).T.to_string(header=False))
         return
     if worker:
-        _work(model, dataset, space, storage or f"sqlite:///{out / 'search.db'}", out)
+        storage = storage or f"sqlite:///{out / 'search.db'}"
+        within = None if budget is None else {"budget": budget, "sampler": sampler, "seed": seed}
+        _work(model, dataset, space, storage, out, within)
         return
     given: dict[str, Any] = {
         "measured": measured,
@@ -102,13 +113,9 @@ def search(
     if budget is None:
         result = run(model, dataset, space, out, storage=storage, **given)
     else:
-        result = search_within(budget, model, dataset, space, out, sampler=sampler, **given)
-    columns = [
-        *Arch.KNOBS,
-        "AP",
-        "AP50",
-        *(c for c in ("gflops", "predicted_ms", "latency_ms") if c in result.front),
-    ]
+        result = search_within(budget, model, dataset, space, out, sampler=sampler, storage=storage, **given)
+    shown = ("AP", "AP_sd", "AP50", "images", "gflops", "predicted_ms", "latency_ms")
+    columns = [*Arch.KNOBS, *(c for c in shown if c in result.front)]
     print(result.front[columns].to_string(index=False, float_format=lambda v: f"{v:.3f}"))
     print(f"{len(result.table)} sub-networks: {result.path}")
 
@@ -124,15 +131,32 @@ def chosen_device(name: str) -> str:
     return name
 
 
-def _work(model: "RFDETR", dataset: "DetectionDataset", space: SearchSpace, storage: str, out: Path) -> None:
+def _work(
+    model: "RFDETR",
+    dataset: "DetectionDataset",
+    space: SearchSpace,
+    storage: str,
+    out: Path,
+    within: dict[str, Any] | None,
+) -> None:
     from rfdetr.files import atomic_path
     from rfdetr.search.study import run_worker
+    from rfdetr.search.within import budgeted_search
+
+    def report(state: object) -> None:
+        print(state, flush=True)
 
     out.mkdir(parents=True, exist_ok=True)
-    table = run_worker(model, dataset, space, storage, on_progress=lambda state: print(state, flush=True))
+    if within is not None:
+        table = budgeted_search(model, dataset, space, None, storage=storage, on_unit=report, **within)
+    else:
+        table = run_worker(model, dataset, space, storage, on_progress=report)
     with atomic_path(out / "accuracy.csv") as temporary:
         table.to_csv(temporary, index=False)
-    print(f"{len(table)} of {len(space)} grid points are done: {out / 'accuracy.csv'}")
+    found = f"{len(table)} of {len(space)} grid points are done"
+    if within is not None:
+        found = f"{len(table)} sub-networks, {table.attrs['units']} encoder settings looked at"
+    print(f"{found}: {out / 'accuracy.csv'}")
 
 
 def select(

@@ -1,95 +1,164 @@
-"""Searching with a fraction of the exact grid's cost: AP and latency as objectives, the encoder triple as the
-unit paid for.
+"""Searching with a fraction of the exact grid's cost.
 
-A sampler proposes points of the five knobs. Evaluating one computes the encoder of its triple, after which
-the siblings (all depths and query counts) are nearly free: so a step pays for a whole unit, and the sampler
-is told about the siblings. Latency needs no evaluation: a `LatencyModel` fitted to few measured sub-networks
-gives it for all points beforehand.
+A sampler decides which encoder settings are looked at, and on how many images. A look at a setting computes
+its encoder once per image, after which all its depths and query counts are nearly free: so a look pays for
+the setting and tells all of them. Latency needs no evaluation: a `LatencyModel` fitted to few measured
+sub-networks gives it for all points beforehand.
 """
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 import numpy as np
 
-from rfdetr.arch import SearchSpace
 from rfdetr.errors import UserError
-from rfdetr.search import guided, samplers
-from rfdetr.search.cost import unit_cost
-from rfdetr.search.grid import GridEvaluator, Triple, keep_unit, kept_unit, units
+from rfdetr.search import guided, halving, rules, samplers
+from rfdetr.search.multifidelity import Look, MultiFidelity
 from rfdetr.search.problem import Problem
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from rfdetr.data.dataset import DetectionDataset
-    from rfdetr.model.detector import RFDETR
-
-SAMPLERS = ("random", "tpe", "nsga2", "guided")
-"""random, tpe and nsga2 are Optuna's; "guided" is a regression on the knobs that picks the best expected gain
-per cost.
-"""
 _STALLED = 25  # repeated proposals in a row after which a sampler's step is drawn at random instead
+
+
+class Sampler(Protocol):
+    """Decides where to look next, from what its problem has seen."""
+
+    def ask(self) -> list[Look]:
+        """The next looks; none when there is nothing left to look at."""
+        ...
+
+    def believed(self) -> np.ndarray:
+        """[N] the accuracy that each network is chosen by; NaN for those that it would not choose."""
+        ...
+
+
+class Whole:
+    """A sampler that looks at one setting after another on all images: that of the row that comes next.
+
+    proposals   endless rows, which may repeat; they read the answers from the problem
+    """
+
+    def __init__(self, problem: Problem, proposals: Iterator[int], seed: int) -> None:
+        self.problem, self.proposals, self.rng = problem, proposals, np.random.default_rng(seed)
+
+    def ask(self) -> list[Look]:
+        """One look at a setting that is new."""
+        last = len(self.problem.levels) - 1
+        left = [triple for triple, level in self.problem.reached.items() if level < last]
+        if not left:
+            return []
+        for _ in range(_STALLED):
+            triple = self.problem.triple(next(self.proposals))
+            if self.problem.reached[triple] < last:
+                return [(triple, last)]
+        return [(left[int(self.rng.choice(len(left)))], last)]
+
+    def believed(self) -> np.ndarray:
+        """What was evaluated."""
+        return self.problem.accuracy
+
+
+def _whole(
+    proposals: Callable[[Problem, int, float], Iterator[int]],
+) -> Callable[[Problem, int, float], Sampler]:
+    return lambda problem, seed, budget: Whole(problem, proposals(problem, seed, budget), seed)
+
+
+_MAKERS: dict[str, Callable[[Problem, int, float], Sampler]] = {
+    "random": _whole(lambda problem, seed, budget: samplers.proposals(problem, "random", seed)),
+    "tpe": _whole(lambda problem, seed, budget: samplers.proposals(problem, "tpe", seed)),
+    "nsga2": _whole(lambda problem, seed, budget: samplers.proposals(problem, "nsga2", seed)),
+    "guided": _whole(guided.proposals),
+    "cheap-random": _whole(rules.cheap_random),
+    "token-rule": rules.TokenRule,
+    "token-rule-tenth": lambda problem, seed, budget: rules.TokenRule(problem, seed, budget, 0.1),
+    "halving": lambda problem, seed, budget: halving.Racing(problem, "halving", seed, budget),
+    "hyperband": lambda problem, seed, budget: halving.Racing(problem, "hyperband", seed, budget),
+    "tpe-hyperband": lambda problem, seed, budget: halving.Racing(problem, "tpe-hyperband", seed, budget),
+    "multifidelity": MultiFidelity,
+}
+SAMPLERS = tuple(_MAKERS)
+"""On all images: random, tpe and nsga2 (Optuna's), cheap-random (cheap settings more often), guided (a
+regression on the knobs; the best expected gain per cost), token-rule (the cheapest setting of each token
+grid, interpolated). On few images first: token-rule-tenth, halving, hyperband and tpe-hyperband (Optuna's
+pruners), multifidelity (the largest expected reduction of regret per operation).
+"""
+WHOLE = ("random", "tpe", "nsga2", "guided")
+"""Samplers that evaluate the settings they look at on all images, as an exact search does."""
+FEW_IMAGES = ("token-rule-tenth", "halving", "hyperband", "tpe-hyperband", "multifidelity")
+"""Samplers that look at settings on few images first."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One unit paid for: its encoder triple, the rows learned, and the part of the exact search's cost spent
-    so far.
+    """Looks that were paid for, the rows that they told of, and the part of the exact search's cost spent so
+    far.
     """
 
-    triple: Triple
+    looks: list[Look]
     rows: list[int]
     spent: float
 
 
-def run(
-    problem: Problem,
-    evaluate: Callable[[Triple, list[int]], np.ndarray],
-    sampler: str = "guided",
-    seed: int = 0,
-    budget: float = 0.05,
-    siblings: bool = True,
-) -> Iterator[Step]:
-    """Spend `budget` (part of the exact search's cost) on units that `sampler` proposes; fills
-    `problem.accuracy`.
+class Run:
+    """A search of a problem by one sampler, until `budget` (part of the exact search's cost) is spent.
 
-    evaluate   (triple, rows of the problem) -> accuracy of each row
-    siblings   False: the unit costs the same, but only the one proposed point is learned
+    agreed: (number of a step, function that decides) -> looks; for workers, see `within.Agreed`
 
-    Ends when the next unit would exceed the budget or none is left. Raises UserError for an unknown sampler.
+    Raises UserError for an unknown sampler or a budget that cannot be.
     """
-    check_options(budget, sampler)
-    proposals = (
-        guided.proposals(problem, seed, budget)
-        if sampler == "guided"
-        else samplers.proposals(problem, sampler, seed)
-    )
-    rng = np.random.default_rng(seed)
-    done: set[Triple] = set()
-    spent, repeats = 0.0, 0
-    while len(done) < len(problem.members):
-        row, tell = next(proposals)
-        if repeats > _STALLED:
-            row = int(rng.choice([members[0] for t, members in problem.members.items() if t not in done]))
-        triple = problem.triple(row)
-        if triple in done:
-            repeats += 1
-            if np.isnan(problem.accuracy[row]):
-                problem.accuracy[row] = evaluate(triple, [row])[0]
-            tell([row])
-            continue
-        repeats = 0
-        if spent + problem.unit_cost[triple] > budget + 1e-12:
-            return
-        spent += problem.unit_cost[triple]
-        done.add(triple)
-        rows = problem.members[triple] if siblings else [row]
-        problem.accuracy[rows] = evaluate(triple, rows)
-        tell(rows)
-        yield Step(triple, rows, spent)
+
+    def __init__(
+        self,
+        problem: Problem,
+        sampler: str = "multifidelity",
+        seed: int = 0,
+        budget: float = 0.02,
+        agreed: Callable[[int, Callable[[], list[Look]]], list[Look]] | None = None,
+    ) -> None:
+        check_options(budget, sampler)
+        self.problem, self.budget = problem, budget
+        self.agreed = agreed or (lambda number, decide: decide())
+        self.sampler = _MAKERS[sampler](problem, seed, budget)
+
+    def steps(self, evaluate: Callable[[Sequence[Look]], Sequence[np.ndarray]]) -> Iterator[Step]:
+        """Look by look, as the sampler asks. Ends when the next look would exceed the budget or nothing is
+        left.
+
+        evaluate   looks (encoder triple, level) -> for each the accuracy of all rows of the triple
+                   (`problem.members`) on the images of the level
+        """
+        problem = self.problem
+        for number in itertools.count(1):
+            looks = self.agreed(number, lambda: self._affordable(self.sampler.ask()))
+            if not looks:
+                return
+            rows: list[int] = []
+            for (triple, level), accuracy in zip(looks, evaluate(looks), strict=True):
+                problem.take(triple, level, problem.members[triple], accuracy)
+                rows += problem.members[triple]
+            yield Step(looks, rows, problem.spent)
+
+    def _affordable(self, looks: list[Look]) -> list[Look]:
+        """The looks before the first one that is too dear."""
+        spent, reached = self.problem.spent, dict(self.problem.reached)
+        for count, (triple, level) in enumerate(looks):
+            spent += self.problem.price(triple, level, reached[triple])
+            if spent > self.budget + 1e-12:
+                return looks[:count]
+            reached[triple] = level
+        return looks
+
+    def believed(self) -> np.ndarray:
+        """[N] the accuracy that each network is chosen by (NaN: not chosen)."""
+        return self.sampler.believed()
+
+    def deviation(self) -> np.ndarray:
+        """[N] standard deviation of `believed`; NaN for samplers that know none."""
+        if isinstance(self.sampler, MultiFidelity):
+            return self.sampler.deviation()
+        return np.full(len(self.problem.cost), np.nan)
 
 
 def check_options(budget: float, sampler: str) -> None:
@@ -98,66 +167,3 @@ def check_options(budget: float, sampler: str) -> None:
         raise UserError(f"unknown sampler {sampler!r}: use one of {', '.join(SAMPLERS)}")
     if not 0 < budget <= 1:
         raise UserError(f"budget is a part of the exact search's cost, above 0 and at most 1, not {budget}")
-
-
-def budgeted_search(
-    model: "RFDETR",
-    dataset: "DetectionDataset",
-    space: SearchSpace,
-    latency: Callable[["pd.DataFrame"], np.ndarray],
-    *,
-    sampler: str = "guided",
-    budget: float = 0.05,
-    seed: int = 0,
-    accuracy: str = "AP",
-    folder: str | Path | None = None,
-    progress: Callable[[float, int], None] | None = None,
-    **options: Any,
-) -> "pd.DataFrame":
-    """Search a supernet for `budget` times the cost of `grid.evaluate_grid` on the same space and data.
-
-    latency    table with the five knobs -> ms, for example `LatencyModel.fit(measured).predict`
-    budget     part of the exact search's floating-point operations with shared prefixes (0.05: a twentieth)
-    folder     finished units are kept here and found again, as by `evaluate_grid`; a stopped search goes on
-    progress   called after every unit with (part of the exact cost spent, units done)
-    options    of `GridEvaluator` (batch_size, dtype, masks)
-
-    Returns the evaluated points: the five knobs, the COCO numbers, latency_ms, and `step`, the unit that paid
-    for them. `attrs` has "spent", "units" and "points" (of the whole space).
-    """
-    import pandas as pd
-
-    check_options(budget, sampler)
-    model.config.check(space.largest)
-    evaluator = GridEvaluator(model, dataset, **options)
-    keep = None if folder is None else Path(folder) / evaluator.key
-    work = units(space)
-    points = pd.DataFrame([arch.to_dict() for arch in space.distinct()])
-    points["latency_ms"] = latency(points)
-    problem = Problem(points, unit_cost(model, space))
-    found: dict[int, dict[str, float]] = {}
-    rows_of = {tuple(knobs): row for row, knobs in enumerate(problem.knobs.tolist())}
-
-    def evaluate(triple: Triple, rows: list[int]) -> np.ndarray:
-        pairs = work[triple]
-        result = kept_unit(keep, triple, pairs) or keep_unit(keep, triple, evaluator.unit(triple, pairs))
-        for pair, numbers in zip(result["pairs"], result["rows"], strict=True):
-            found[rows_of[(*triple, *pair)]] = numbers
-        return np.array([found[row][accuracy] for row in rows])
-
-    frames, spent = [], 0.0
-    for number, step in enumerate(run(problem, evaluate, sampler, seed, budget), start=1):
-        spent = step.spent
-        frames.append(
-            points.iloc[step.rows]
-            .join(pd.DataFrame([found[row] for row in step.rows], index=step.rows))
-            .assign(step=number)
-        )
-        if progress is not None:
-            progress(spent, number)
-    if not frames:
-        cheapest = min(problem.unit_cost.values())
-        raise UserError(f"a budget of {budget:.2%} pays for no unit; the cheapest needs {cheapest:.2%}")
-    table = pd.concat(frames, ignore_index=True)
-    table.attrs = {"spent": spent, "units": len(frames), "points": len(points)}
-    return table

@@ -19,31 +19,21 @@ _START_COST = 0.01  # ... together at most this part of the exact cost, and at m
 _OPTIMISM = (0.0, 1.0)  # standard deviations above the mean at which a gain is computed
 
 
-def proposals(
-    problem: Problem, seed: int, budget: float
-) -> Iterator[tuple[int, Callable[[list[int]], None]]]:
-    """Endless (row to evaluate, function that takes the rows that were evaluated); see
-    `rfdetr.search.budget.run`.
+def proposals(problem: Problem, seed: int, budget: float) -> Iterator[int]:
+    """Endless rows to evaluate, on all images; what came of them is read from the problem.
 
     A triple's value is its expected gain of hypervolume, the mean over a plain and an optimistic reading, per
     cost.
     """
     rng = np.random.default_rng(seed)
     triples = sorted(problem.members, key=lambda t: problem.unit_cost[t])
-    done: list[Triple] = []
-
-    def tell(rows: list[int]) -> None:
-        triple = problem.triple(rows[0])
-        if triple not in done:
-            done.append(triple)
-
-    cheap = [t for t in triples if problem.unit_cost[t] <= min(_START_COST, budget / 5) / _STARTS] or triples[
-        :1
-    ]
+    most = min(_START_COST, budget / 5) / _STARTS
+    cheap = [t for t in triples if problem.unit_cost[t] <= most] or triples[:1]
     for part in np.array_split(np.arange(len(cheap)), _STARTS):
         if len(part):
-            yield problem.members[cheap[int(rng.choice(part))]][-1], tell
+            yield problem.members[cheap[int(rng.choice(part))]][-1]
     while True:
+        done = [t for t in triples if problem.known[problem.members[t][0]]]
         spent = sum(problem.unit_cost[t] for t in done)
         left = [t for t in triples if t not in done and spent + problem.unit_cost[t] <= budget + 1e-12]
         if left:
@@ -51,7 +41,7 @@ def proposals(
             chosen = left[int(np.argmax([gains[t] / problem.unit_cost[t] for t in left]))]
         else:
             chosen = next((t for t in triples if t not in done), triples[0])
-        yield problem.members[chosen][-1], tell
+        yield problem.members[chosen][-1]
 
 
 def _gains(

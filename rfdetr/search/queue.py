@@ -90,6 +90,7 @@ class WorkQueue:
         except DuplicatedStudyError:
             self.study = self.storage.get_study_id_from_name(name)
         self._seen: dict[int, tuple[Any, float]] = {}
+        self._seconds: dict[str, float] = {}
         self._fill()
 
     def work(
@@ -124,16 +125,18 @@ class WorkQueue:
 
     def _settled(self) -> bool:
         """Whether every unit is done or has failed for good."""
-        return set(self.units) <= self.results.read().keys() | self._hopeless(self._trials()).keys()
+        return set(self.units) <= self.results.names() | self._hopeless(self._trials()).keys()
 
     def progress(self) -> Progress:
         """Counts over all workers."""
-        done = self.results.read()
+        done = self.results.names()
         trials = self._trials()
         running = [t for t in trials if t.state.name == "RUNNING"]
         failed = sum(unit not in done for unit in self._hopeless(trials))
         workers = {t.user_attrs.get("worker") for t in running}
-        times = [entry["seconds"] for entry in done.values()]
+        for unit in done - self._seconds.keys():  # entries may be large: each is read once
+            self._seconds[unit] = self.results.get(unit)["seconds"]
+        times = [self._seconds[unit] for unit in done]
         each = sum(times) / len(times) if times else float("nan")
         left = len(self.units) - len(done) - failed
         waiting = max(0, left - len(running))
@@ -144,6 +147,14 @@ class WorkQueue:
         """Unit -> what `compute` returned, for all units done so far."""
         return {unit: entry["value"] for unit, entry in self.results.read().items()}
 
+    def value(self, unit: str) -> Any:
+        """What `compute` returned for a unit that is done."""
+        return self.results.get(unit)["value"]
+
+    def extend(self, units: Iterable[str]) -> None:
+        """More units of the same search; the same for every worker."""
+        self.units = list(dict.fromkeys([*self.units, *units]))
+
     def _trials(self) -> list[Any]:
         return again(lambda: self.storage.get_all_trials(self.study, deepcopy=False))
 
@@ -152,7 +163,7 @@ class WorkQueue:
         from optuna.trial import TrialState, create_trial
 
         self._bury()
-        done = self.results.read()
+        done = self.results.names()
         trials = self._trials()
         live = {t.user_attrs["unit"] for t in trials if not t.state.is_finished()}
         hopeless = self._hopeless(trials)
@@ -203,7 +214,7 @@ class WorkQueue:
         }
 
     def _raise_failures(self) -> None:
-        done = self.results.read()
+        done = self.results.names()
         failed = {u: e for u, e in self._hopeless(self._trials()).items() if u not in done}
         if failed:
             unit, what = next(iter(failed.items()))
@@ -231,7 +242,7 @@ class WorkQueue:
         return None
 
     def _run(self, trial: int, unit: str, compute: Callable[[str], Any]) -> int:
-        if unit in self.results.read():
+        if unit in self.results.names():
             self._finish(trial, "PRUNED")
             return 0
         self._note(trial, "worker", self.worker)

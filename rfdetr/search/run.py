@@ -92,24 +92,27 @@ def search_within(
     space: SearchSpace,
     out_dir: str | Path,
     *,
-    sampler: str = "guided",
+    sampler: str = "multifidelity",
     measured: int = 40,
     threads: int = 1,
     seed: int = 0,
     runtime: str = "onnxruntime",
+    storage: str = "",
     progress: bool = True,
     origin: dict[str, Any] | None = None,
 ) -> SearchResult:
-    """Like `search`, for `budget` times its cost of evaluation (0.05: a twentieth); see
-    `budget.budgeted_search`.
+    """Like `search`, for `budget` times its cost of evaluation (0.02: a fiftieth); see
+    `within.budgeted_search`.
 
     Latencies of `measured` sub-networks, spread over the space, are measured first; a `LatencyModel` gives
-    those of all others as `predicted_ms`, which decides the front. The table holds the evaluated sub-networks
-    only.
+    those of all others as `predicted_ms`, which decides the front. The table holds all sub-networks with the
+    AP that is expected of them, or, with a sampler that looks at all images, the evaluated ones. storage: of
+    a search by many workers, which wait for the latencies of this process and take part in the evaluation.
     """
     from rfdetr.benchmark.subnetworks import measure_latency
-    from rfdetr.search.budget import budgeted_search, check_options
+    from rfdetr.search.budget import check_options
     from rfdetr.search.latency_model import LatencyModel, measurement_plan
+    from rfdetr.search.within import budgeted_search
 
     check_options(budget, sampler)
     folder = Path(out_dir)
@@ -130,6 +133,7 @@ def search_within(
         budget=budget,
         seed=seed,
         folder=folder / "evaluated",
+        storage=storage,
         progress=report,
     )
     spent = table.attrs

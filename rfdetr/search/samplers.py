@@ -12,9 +12,9 @@ from rfdetr.search.problem import Problem
 _TOLD = 4  # siblings reported to a sampler per unit
 
 
-def proposals(problem: Problem, name: str, seed: int) -> Iterator[tuple[int, Callable[[list[int]], None]]]:
-    """Endless (row to evaluate, function that takes the rows that were evaluated) of "random", "tpe" or
-    "nsga2".
+def proposals(problem: Problem, name: str, seed: int) -> Iterator[int]:
+    """Endless rows to evaluate, on all images, of "random", "tpe" or "nsga2"; what came of them is read from
+    the problem.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its progress bar misses widgets, which nothing here shows
@@ -75,21 +75,20 @@ def proposals(problem: Problem, name: str, seed: int) -> Iterator[tuple[int, Cal
         distance = np.abs(problem.knobs[members][:, 3:] - wanted) / (1 + wanted)
         row = members[int(distance.sum(axis=1).argmin())]
 
-        def tell(rows: list[int], trial: Any = trial, row: int = row) -> None:
-            if row in rows:
-                study.tell(trial, [problem.accuracy[row], problem.cost[row]])
-            else:  # the search went elsewhere, because proposals kept repeating
-                study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            for other in _representatives(problem, rows, row):
-                study.add_trial(
-                    optuna.trial.create_trial(
-                        params=parameters(other),
-                        distributions=space,
-                        values=[problem.accuracy[other], problem.cost[other]],
-                    )
+        new = not problem.known[row]
+        yield row
+        if problem.known[row]:
+            study.tell(trial, [problem.accuracy[row], problem.cost[row]])
+        else:  # the search went elsewhere, because proposals kept repeating
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        for other in _representatives(problem, members, row) if new and problem.known[row] else []:
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params=parameters(other),
+                    distributions=space,
+                    values=[problem.accuracy[other], problem.cost[other]],
                 )
-
-        yield row, tell
+            )
 
 
 def _representatives(problem: Problem, rows: list[int], asked: int) -> list[int]:

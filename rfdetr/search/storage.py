@@ -45,13 +45,24 @@ class SqlResults:
 
     def read(self) -> dict[str, Any]:
         """Unit -> entry, for all units done so far."""
-        query = self.table.select().where(self.table.c.search == self.search)
+        return {row.unit: json.loads(row.entry) for row in self._rows(self.table.select())}
 
+    def names(self) -> set[str]:
+        """The units done so far, without their entries."""
+        import sqlalchemy as sa
+
+        return {row.unit for row in self._rows(sa.select(self.table.c.unit))}
+
+    def get(self, unit: str) -> Any:
+        """The entry of a unit that is done."""
+        return json.loads(self._rows(self.table.select().where(self.table.c.unit == unit))[0].entry)
+
+    def _rows(self, query: Any) -> list[Any]:
         def rows() -> list[Any]:
             with self.engine.connect() as connection:
-                return list(connection.execute(query))
+                return list(connection.execute(query.where(self.table.c.search == self.search)))
 
-        return {row.unit: json.loads(row.entry) for row in again(rows)}
+        return again(rows)
 
 
 class FolderResults:
@@ -60,7 +71,7 @@ class FolderResults:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._known: dict[str, Any] = {}
+        self._whole: set[str] = set()  # units whose files were read and are not damaged
 
     def insert(self, unit: str, entry: str) -> bool:
         """Keep the entry (JSON) of a unit; False, changing nothing, if it has one."""
@@ -76,14 +87,23 @@ class FolderResults:
 
     def read(self) -> dict[str, Any]:
         """Unit -> entry, for all units done so far."""
-        for path in self.folder.glob("*.json"):
-            if path.stem in self._known:
-                continue
+        return {unit: self.get(unit) for unit in self.names()}
+
+    def names(self) -> set[str]:
+        """The units done so far. A damaged file is removed, so that its unit is computed again."""
+        found = {path.stem for path in self.folder.glob("*.json")}
+        for unit in found - self._whole:
             try:
-                self._known[path.stem] = json.loads(path.read_text())
-            except (ValueError, FileNotFoundError):  # damaged: the unit is computed again
-                path.unlink(missing_ok=True)
-        return dict(self._known)
+                self.get(unit)
+            except (ValueError, FileNotFoundError):
+                (self.folder / f"{unit}.json").unlink(missing_ok=True)
+            else:
+                self._whole.add(unit)
+        return found & self._whole
+
+    def get(self, unit: str) -> Any:
+        """The entry of a unit that is done."""
+        return json.loads((self.folder / f"{unit}.json").read_text())
 
 
 KINDS = "sqlite:///FILE (one machine), postgresql://USER@HOST/DATABASE, or journal:///FILE (a shared disk)"
