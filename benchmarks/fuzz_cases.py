@@ -200,14 +200,9 @@ def _mutate_all(rng: np.random.Generator, annotations: list[dict[str, Any]]) -> 
         box = annotation.get("bbox")
         if rng.random() > share:
             continue
-        if (
-            choice == 0
-            and isinstance(box, list)
-            and len(box) == 4
-            and all(type(v) in (int, float) for v in box)
-        ):
+        if choice == 0 and _is_plain(box):
             annotation["bbox"] = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
-        elif choice == 1 and isinstance(box, list) and all(type(v) is float or v in range(999) for v in box):
+        elif choice == 1 and _is_plain(box):
             annotation["bbox"] = [v / WIDTH for v in box]
         elif choice == 2:
             annotation.pop(field, None)
@@ -222,6 +217,15 @@ def _mutate_all(rng: np.random.Generator, annotations: list[dict[str, Any]]) -> 
             annotation["segmentation"] = [points.tolist()]
         else:
             annotation[field] = copy.deepcopy(value)
+
+
+def _is_plain(box: Any) -> bool:
+    """Four numbers that one can compute with."""
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(type(v) is float or v in range(-999, 999) for v in box)
+    )
 
 
 def _places(value: Any) -> Any:
