@@ -47,9 +47,9 @@ import json, os
 from pathlib import Path
 folder = Path(os.environ["RFDETR_STORE"]) / "results" / profile / "02_two"
 folder.mkdir(parents=True)
-verdict = {"claim": "C001", "statement": "a|b", "verdict": "consistent"}
-verdict |= {"numbers": {"ap": 0.5}, "why": "seen"}
-(folder / "verdicts.json").write_text(json.dumps({"verdicts": [verdict]}))
+found = {"kind": "verdict", "claim": "C001", "statement": "a|b", "verdict": "consistent"}
+found |= {"numbers": {"ap": 0.5}, "why": "seen <here>"}
+(folder / "findings.json").write_text(json.dumps({"findings": [found]}))
 load()"""
 FIGURES = """import base64
 from IPython.display import display
@@ -72,6 +72,7 @@ def write_project(root: Path, **notebooks: nbformat.NotebookNode) -> Project:
     shutil.copytree(package_root() / "assets", root / "assets")
     shutil.copyfile(package_root() / "book" / "references.bib", root / "book" / "references.bib")
     (root / "book/index.md").write_text("# Start\n\nMathematics: $a^2$.\n")
+    (root / "book/about.md").write_text("# About\n")
     for name, content in notebooks.items():
         nbformat.write(content, root / "notebooks" / f"{name.lstrip('_')}.ipynb")
     write_toc(root, *(f"notebooks/{name.lstrip('_')}" for name in notebooks))
@@ -79,7 +80,8 @@ def write_project(root: Path, **notebooks: nbformat.NotebookNode) -> Project:
 
 
 def write_toc(root: Path, *documents: str) -> None:
-    lines = ["format: jb-book", "root: book/index", "chapters:", "  - file: book/status"]
+    lines = ["format: jb-book", "root: book/index", "chapters:", "  - file: book/about"]
+    lines += ["  - file: book/status", "  - file: book/audit"]
     (root / "book/_toc.yml").write_text(
         "\n".join([*lines, *(f"  - file: {name}" for name in documents)]) + "\n"
     )
@@ -124,7 +126,6 @@ def test_life_of_a_book(tmp_path, capsys):
     # The failed chapter is nowhere in the site; the others are.
     assert not (html / "notebooks/03_bad.html").exists()
     assert "value 1 smoke 0" in (html / "notebooks/01_one.html").read_text()
-    assert "numbers on this page carry no meaning" in (html / "notebooks/01_one.html").read_text()
     records = json.loads((tmp_path / "build/records.json").read_text())["smoke"]
     assert records["01_one"]["seconds"] > 0 and records["01_one"]["peak_mb"] > 20
     assert "broken on purpose" in records["03_bad"]["error"]
@@ -138,7 +139,13 @@ def test_life_of_a_book(tmp_path, capsys):
         for host in ("cdn.jsdelivr", "cdn.plot.ly", "unpkg.com", "cdnjs"):
             assert host not in found.read_text(), (found, host)
     board = (html / "book/status.html").read_text()
-    assert "broken on purpose" in board and "a|b" in board and "ap = 0.5" in board and "Table 1" in board
+    assert "broken on purpose" in board and "1 consistent" in board and "Table 1" in board
+    audit = (html / "book/audit.html").read_text()
+    row = audit[audit.index('<tr id="C001"') : audit.index('<tr id="C002"')]
+    assert "seen &lt;here&gt;" in row and "ap: 0.5" in row and 'data-verdict="consistent"' in row
+    assert '../notebooks/02_two.html#C001"' in row
+    downloads = {path.name for path in (html / "_downloads").rglob("audit.*")}
+    assert downloads == {"audit.csv", "audit.json"}
 
     # Without the failed chapter all is well, and its traces go.
     write_toc(tmp_path, "notebooks/01_one", "notebooks/02_two")
@@ -278,10 +285,10 @@ def test_page_takes_todays_text_and_the_outputs_by_position():
     today.cells.insert(3, new_markdown_cell("Between.", id="between"))
     record = {"parameters": {"profile": "smoke", "seed": 1}, "profile": "smoke", "seconds": 1.0, "peak_mb": 1}
     record |= {"date": "2026-01-01T00:00:00", "commit": "abc", "machine": "a machine", "key": "0" * 64}
-    made = nbformat.reads(page(today, executed, "smoke", record), 4)
+    made = nbformat.reads(page(today, executed, record), 4)
     nbformat.validate(made)
     text = "\n".join(cell.source for cell in made.cells)
-    assert "New prose." in text and "Between." in text and "carry no meaning" in text and "`seed = 1`" in text
+    assert "New prose." in text and "Between." in text and "`seed = 1`" in text
     assert "profile = 'smoke'" not in text
     assert [cell.outputs[0].text for cell in made.cells if cell.get("outputs")] == ["output 0", "output 1"]
 
@@ -300,7 +307,7 @@ def test_paper_objects_are_read_from_the_opening():
 
 
 def test_page_of_a_chapter_that_was_not_executed_says_so():
-    made = nbformat.reads(page(notebook("1"), None, "cpu", {}), 4)
+    made = nbformat.reads(page(notebook("1"), None, {}), 4)
     assert "was not executed" in made.cells[1].source
 
 

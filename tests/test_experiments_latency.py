@@ -20,6 +20,8 @@ from rfdetr.experiments.base import supernet
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.profiles import Timing, get_profile
 from rfdetr.paper import tables
+from rfdetr.paper.arithmetic.latency import one_row_each, with_gains
+from rfdetr.paper.verdicts import findings
 from rfdetr.plots import latency as figures
 
 PROFILE = get_profile("smoke")
@@ -55,7 +57,7 @@ def timed(found):
 
 
 def test_table_1_has_the_printed_numbers_and_what_follows_from_them():
-    frame = lab.table_1().set_index("model")
+    frame = one_row_each(tables.table(1)).set_index("model")
     assert len(frame) == 6
     for model, row in frame.iterrows():
         printed = tables.find_row(1, model=model, setting="buffering_fp16")
@@ -65,7 +67,7 @@ def test_table_1_has_the_printed_numbers_and_what_follows_from_them():
 
 
 def test_table_20_in_both_forms():
-    wide, long = lab.table_20(), lab.printed_pauses()
+    wide, long = with_gains(tables.table(20)), lab.printed_pauses()
     assert len(long) == 4 * len(wide) and set(long["pause_ms"]) == {0, 200, 400, 800}
     d_fine = wide.set_index("model").loc["D-FINE"]
     assert (d_fine["gain_ms"], d_fine["beyond_ms"]) == (0.3, 0.0)
@@ -182,25 +184,25 @@ def accuracies(*rows: tuple[float, float, float]) -> pd.DataFrame:
     )
 
 
+def decided(**evidence):
+    return {row.claim: row.verdict for row in findings(ch06_claims, **evidence) if row.claim}
+
+
 @pytest.mark.parametrize(
-    ("half", "plain", "expected"),
+    ("half", "expected"),
     [
-        ((0.5, -0.0005, 0.0005), (0.0, -0.5, -0.5), {"C061": "consistent", "C058": "consistent"}),
-        ((0.5, -0.004, 0.004), (0.49, -0.02, 0.0), {"C061": "not resolved", "C058": "not resolved"}),
+        ((0.5, -0.0005, 0.0005), "consistent"),
+        ((0.5, -0.004, 0.004), "not resolved"),
+        ((0.4, -0.11, -0.09), "contradicted"),
     ],
 )
-def test_verdicts_follow_the_numbers(half, plain, expected):
+def test_half_precision_is_decided_by_the_whole_interval(half, expected):
     full = (0.5, 0.0, 0.0)
-    found = ch06_claims.verdicts(
-        lab.table_1(), lab.table_20(), accuracies(full, full, half), accuracies(full, plain, half)
-    )
-    by_claim = {v.claim: v.verdict for v in found}
-    assert len(by_claim) == len(found)
-    assert expected.items() <= by_claim.items()
-    arithmetic = ("C059", "C060", "C062", "C161", "C162", "C163")
-    assert all(by_claim[c] == "consistent" for c in arithmetic)
-    assert by_claim["C019"] == "contradicted"
-    assert all(by_claim[c].startswith("needs an NVIDIA") for c in ("C020", "C057", "C109", "C118"))
+    table = accuracies(full, full, half)
+    found = decided(accuracy=table, overflow=table, t4_rows=None)
+    assert found["C061"] == expected
+    assert all(found[c].startswith("needs an NVIDIA") for c in ("C020", "C057", "C118"))
+    assert found["C058"].startswith("needs D-FINE")
 
 
 def test_a_t4_decides_what_only_it_can_decide(found, monkeypatch, tmp_path):
@@ -223,15 +225,11 @@ def test_a_t4_decides_what_only_it_can_decide(found, monkeypatch, tmp_path):
     ]
     half = accuracies((0.5, 0.0, 0.0), (0.5, 0.0, 0.0), (0.5, 0.0, 0.0))
 
-    def decided(frame):
-        tables_ = lab.table_1(), lab.table_20()
-        return {v.claim: v.verdict for v in ch06_claims.verdicts(*tables_, half, half, frame)}
-
-    first = decided(pd.DataFrame(rows))
-    assert [first[c] for c in ("C020", "C057", "C109")] == ["consistent", "consistent", "contradicted"]
+    first = decided(accuracy=half, overflow=half, t4_rows=pd.DataFrame(rows))
+    assert [first[c] for c in ("C020", "C057")] == ["consistent", "consistent"]
     rows[2] |= {"latency_ms": 4.6, "latency_low_ms": 4.6, "latency_high_ms": 4.6, "throttle": "throttled"}
-    second = decided(pd.DataFrame(rows))
-    assert [second[c] for c in ("C020", "C057", "C109")] == ["contradicted", "contradicted", "consistent"]
+    second = decided(accuracy=half, overflow=half, t4_rows=pd.DataFrame(rows))
+    assert [second[c] for c in ("C020", "C057")] == ["contradicted", "contradicted"]
 
 
 def test_without_a_t4_the_page_says_so(monkeypatch, tmp_path):

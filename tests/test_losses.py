@@ -2,7 +2,6 @@ import json
 import math
 import zlib
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,12 +13,13 @@ import rfdetr
 from rfdetr.data.dataset import Target
 from rfdetr.model.official import from_published, published_names
 from rfdetr.model.outputs import Output, Prediction
+from rfdetr.sources import package_root
 from rfdetr.training import points
 from rfdetr.training.boxes import overlaps
 from rfdetr.training.losses import Criterion
 from rfdetr.training.targets import pack_targets
 
-DATA = Path(__file__).parent / "data"
+DATA = package_root() / "rfdetr" / "paper" / "parity"
 GROUPS = TINY["groups"]
 
 

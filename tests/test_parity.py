@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +15,9 @@ from rfdetr import Arch, ModelConfig
 from rfdetr.model.config import preset_config
 from rfdetr.model.official import from_published
 from rfdetr.model.published_names import from_transformers
+from rfdetr.sources import package_root
 
-DATA = Path(__file__).parent / "data"
+DATA = package_root() / "rfdetr" / "paper" / "parity"
 
 
 def shapes_of(name):
@@ -26,7 +26,7 @@ def shapes_of(name):
 
 @pytest.mark.parametrize("name", ["nano", "seg-nano"])
 def test_published_outputs(name):
-    """The published package's outputs for repeatable weights and one image; see tests/data/README.md."""
+    """The published package's outputs for repeatable weights and one image; see paper/parity/README.md."""
     reference = np.load(DATA / f"{name}.npz")
     state = {key: repeatable_weight(key, shape) for key, shape in shapes_of(name).items() if math.prod(shape)}
     model = rfdetr.load_official(name, state)

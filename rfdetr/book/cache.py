@@ -18,8 +18,10 @@ from rfdetr.errors import UserError
 from rfdetr.experiments.base.profiles import DEFAULT_PROFILE
 from rfdetr.sources import files_digest, reached_files
 
-# Folders that chapters read beside the package. They count as a whole.
+# Folders that chapters read beside the package. They count as a whole, but for the kept findings, which are
+# made of the chapters.
 DATA_FOLDERS = ("data_manifests", "results")
+_NO_DATA = "results/findings"
 # Tags that change how a cell is executed; all others only change how it looks.
 _EXECUTION_TAGS = {"parameters", "raises-exception", "skip-execution"}
 _LIBRARIES = (
@@ -143,7 +145,12 @@ def chapter_key(project: Project, chapter: Chapter, parameters: Mapping[str, Any
             versions[library] = metadata.version(library)
         except metadata.PackageNotFoundError:
             continue
-    data = [path for folder in DATA_FOLDERS for path in (project.root / folder).rglob("*") if path.is_file()]
+    data = [
+        path
+        for folder in DATA_FOLDERS
+        for path in (project.root / folder).rglob("*")
+        if path.is_file() and not path.is_relative_to(project.root / _NO_DATA)
+    ]
     parts = {
         "cells": cells,
         "parameters": {name: repr(value) for name, value in parameters.items()},

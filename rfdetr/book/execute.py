@@ -91,7 +91,7 @@ def execute(
         "commit": version,
         "machine": machine(),
         "date": started.isoformat(timespec="seconds"),
-        "verdicts": _fresh_verdicts(project, profile, chapter, started),
+        **_fresh_findings(project, profile, chapter, started),
     }
     _publish(temporary, target, record)
     return Outcome(chapter, "executed", record)
@@ -123,14 +123,15 @@ def _publish(temporary: Path, target: Path, record: dict[str, Any]) -> None:
     temporary.replace(target)
 
 
-def _fresh_verdicts(
+def _fresh_findings(
     project: Project, profile: str, chapter: Chapter, since: datetime
-) -> list[dict[str, Any]]:
-    path = Store(_store_root(project)).results(profile, chapter.name) / "verdicts.json"
+) -> dict[str, list[dict[str, Any]]]:
+    """`findings` that the chapter wrote in this run, or an empty list."""
+    path = Store(_store_root(project)).results(profile, chapter.name) / "findings.json"
     # A whole second of grace, for file systems with coarse times.
     if not path.is_file() or path.stat().st_mtime < since.timestamp() - 1:
-        return []
-    return json.loads(path.read_text(encoding="utf-8"))["verdicts"]
+        return {"findings": []}
+    return {"findings": json.loads(path.read_text(encoding="utf-8"))["findings"]}
 
 
 def _store_root(project: Project) -> str:

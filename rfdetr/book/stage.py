@@ -16,13 +16,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from rfdetr.book import audit as audits
+from rfdetr.book import audit_page
+from rfdetr.book.audit_page import AUDIT
 from rfdetr.book.cache import Chapter, Project, code_cells, read_notebook
 from rfdetr.book.execute import Outcome
 from rfdetr.book.status import STATUS, status_page
 from rfdetr.errors import UserError
-from rfdetr.experiments.base.profiles import PROFILES
 from rfdetr.files import write_atomic, write_json
 
+GENERATED = (STATUS, AUDIT)
+"""Pages that are made here and have no file in the repository."""
 _TOOLS = (
     "jupyter-book",
     "sphinx",
@@ -48,7 +52,7 @@ def read_toc(project: Project) -> tuple[dict[str, Any], list[Chapter]]:
         notebook = project.root / f"{document}.ipynb"
         if notebook.is_file():
             chapters.append(Chapter(document, notebook))
-        elif document != STATUS and not (project.root / f"{document}.md").is_file():
+        elif document not in GENERATED and not (project.root / f"{document}.md").is_file():
             raise UserError(
                 f"{path} lists {document}, but there is neither {document}.ipynb nor {document}.md"
             )
@@ -77,9 +81,9 @@ def _without(toc: Any, documents: set[str]) -> Any:
     return {key: value for key, value in kept.items() if value != []}
 
 
-def page(notebook: Any, executed: Any | None, profile: str, record: Mapping[str, Any]) -> str:
-    """The published form of a chapter: today's cells, the outputs of the executed copy, notes on how it was
-    made.
+def page(notebook: Any, executed: Any | None, record: Mapping[str, Any]) -> str:
+    """The published form of a chapter: today's cells, the outputs of the executed copy, and what it took to
+    execute. Profile, commit and machine the chapter prints itself, whoever executes it.
 
     The cache key holds the code cells, so those of `executed` are the same in the same order; ids and tags
     are today's.
@@ -89,19 +93,12 @@ def page(notebook: Any, executed: Any | None, profile: str, record: Mapping[str,
     if executed is not None:
         for cell, done in zip(code_cells(notebook), code_cells(executed), strict=True):
             cell.outputs, cell.execution_count = joined_streams(done.outputs), done.execution_count
-    notes = []
     if executed is None:
-        notes.append(
+        first = 1 if notebook.cells and notebook.cells[0].cell_type == "markdown" else 0
+        text = (
             "```{note}\nThis chapter was not executed when this site was built, so it shows no results.\n```"
         )
-    elif not PROFILES[profile].meaningful:
-        notes.append(
-            f"```{{warning}}\nMade with the profile `{profile}`, which only tests that the code runs. "
-            "**The numbers on this page carry no meaning.**\n```"
-        )
-    first = 1 if notebook.cells and notebook.cells[0].cell_type == "markdown" else 0
-    for number, text in enumerate(notes):
-        notebook.cells.insert(first + number, nbformat.v4.new_markdown_cell(text, id=f"note-{number}"))
+        notebook.cells.insert(first, nbformat.v4.new_markdown_cell(text, id="note"))
     if executed is not None:
         notebook.cells.append(nbformat.v4.new_markdown_cell(_made_with(record), id="made-with"))
     return nbformat.writes(notebook) + "\n"
@@ -123,12 +120,11 @@ def joined_streams(outputs: list[Any]) -> list[Any]:
 
 def _made_with(record: Mapping[str, Any]) -> str:
     given = "".join(
-        f", `{name} = {value!r}`" for name, value in record["parameters"].items() if name != "profile"
+        f" with `{name} = {value!r}`" for name, value in record["parameters"].items() if name != "profile"
     )
     return (
-        f"```{{div}} made-with\nMade with profile `{record['profile']}`{given} in {record['seconds']:g} s"
-        f" (peak memory {record['peak_mb']} MB) on {record['date'][:10]}, commit `{record['commit']}`,"
-        f" {record['machine']}; key `{record['key'][:12]}`.\n```"
+        f"```{{div}} made-with\nExecuted{given} in {record['seconds']:g} s with at most {record['peak_mb']}"
+        f" MB of memory; key `{record['key'][:12]}`.\n```"
     )
 
 
@@ -171,10 +167,14 @@ def staged_files(
         executed = None
         if outcome.state != "skipped":
             executed = read_notebook(project.executed(profile, outcome.chapter))
-        files[f"{outcome.chapter.document}.ipynb"] = page(
-            notebook, executed, profile, outcome.record
-        ).encode()
+        files[f"{outcome.chapter.document}.ipynb"] = page(notebook, executed, outcome.record).encode()
     files[f"{STATUS}.md"] = status_page(profile, outcomes, titles).encode()
+    found = audits.audit(
+        {o.chapter.name: o.record.get("findings", []) for o in outcomes if o.state in ("executed", "cached")}
+    )
+    files[f"{AUDIT}.md"] = audit_page.page(found).encode()
+    files[f"{AUDIT}.csv"] = audits.as_csv(found).encode()
+    files[f"{AUDIT}.json"] = json.dumps(audits.rows(found), ensure_ascii=False, indent=1).encode()
     failed = {outcome.chapter.document for outcome in outcomes if outcome.state == "failed"}
     files["_toc.yml"] = yaml.safe_dump(_without(toc, failed), sort_keys=False).encode()
     files["_config.yml"] = yaml.safe_dump(_configuration(project), sort_keys=False).encode()

@@ -1,10 +1,10 @@
-"""The generated page "status board": what was executed, when, where, how long, and what it found."""
+"""The generated page "status board": what was executed, when, where, how long."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from rfdetr.book.execute import Outcome
 from rfdetr.experiments.base.profiles import get_profile
+from rfdetr.paper.verdicts import counts
 
 STATUS = "book/status"
 
@@ -13,10 +13,9 @@ _INTRODUCTION = """# Status board
 This page is generated when the book is built. It says how each chapter of this copy of the site was made.
 The key is the beginning of a hash over everything that a chapter's outputs depend on: its code, its
 parameters, the files of the package that it imports, the data and the versions of the libraries. A chapter
-with the same key is not executed again.
+with the same key is not executed again. What the chapters found is in the [audit](audit.md).
 """
-_BOARD = ("Chapter", "Paper", "State", "Seconds", "Peak memory", "Commit", "Date (UTC)", "Key")
-_VERDICTS = ("Claim", "Statement", "Verdict", "Numbers", "Why", "Chapter")
+_BOARD = ("Chapter", "State", "Seconds", "MB", "Verdicts", "Made")
 
 
 def status_page(profile: str, outcomes: Iterable[Outcome], titles: Mapping[str, tuple[str, str]]) -> str:
@@ -28,7 +27,7 @@ def status_page(profile: str, outcomes: Iterable[Outcome], titles: Mapping[str, 
     parts = [_INTRODUCTION, f"Profile `{profile}`: {chosen.description}.\n"]
     if not chosen.meaningful:
         parts.append(
-            "```{warning}\nThe numbers of this profile carry no meaning, and neither do its verdicts.\n```\n"
+            "```{warning}\nThe numbers of this profile carry no meaning, so it has no verdicts.\n```\n"
         )
     if not outcomes:
         return "\n".join([*parts, "This copy of the book has no chapters.\n"])
@@ -39,50 +38,28 @@ def status_page(profile: str, outcomes: Iterable[Outcome], titles: Mapping[str, 
     machines = sorted({outcome.record["machine"] for outcome in outcomes if "machine" in outcome.record})
     if machines:
         parts.append("Machine: " + "; ".join(machines) + ".\n")
-    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    for outcome in failed:
-        parts.append(f"**{outcome.chapter.label}** failed {_plain(outcome.error.splitlines()[0])}\n")
-    verdicts = [
-        (outcome, verdict)
-        for outcome in outcomes
-        for verdict in outcome.record.get("verdicts", [])
-        if outcome.state != "failed"
-    ]
-    if verdicts:
-        parts += ["## Verdicts\n", _summary(verdict for _, verdict in verdicts)]
-        parts.append(_table(_VERDICTS, [_verdict_row(outcome, verdict) for outcome, verdict in verdicts]))
+    for outcome in outcomes:
+        if outcome.state == "failed":
+            parts.append(f"**{outcome.chapter.label}** failed {_plain(outcome.error.splitlines()[0])}\n")
     return "\n".join(parts)
 
 
 def _row(outcome: Outcome, title: str, paper: str) -> list[str]:
     record = outcome.record
     if outcome.state == "failed":
-        return [_plain(title), paper, "failed", f"{record['seconds']:g}", "", "", "", ""]
-    link = f"[{_plain(title)}](../{outcome.chapter.document}.ipynb)"
+        return [_name(_plain(title), paper), "failed", f"{record['seconds']:g}", "", "", ""]
+    link = _name(f"[{_plain(title)}](../{outcome.chapter.document}.ipynb)", paper)
     if outcome.state == "skipped":
-        return [link, paper, "not executed", "", "", "", "", ""]
+        return [link, "not executed", "", "", "", ""]
     # Executed or cached: which of the two is not said, or a second build would change the page.
-    date = record["date"][:16].replace("T", " ")
-    memory, commit, key = f"{record['peak_mb']} MB", f"`{record['commit']}`", f"`{record['key'][:12]}`"
-    return [link, paper, "complete", f"{record['seconds']:g}", memory, commit, date, key]
+    words = [row["verdict"] for row in record.get("findings", []) if row["kind"] == "verdict"]
+    verdicts = "<br>".join(f"{count} {word}" for word, count in counts(words).items())
+    made = f"{record['date'][:10]}<br>`{record['commit']}`<br>`{record['key'][:12]}`"
+    return [link, "complete", f"{record['seconds']:g}", str(record["peak_mb"]), verdicts, made]
 
 
-def _verdict_row(outcome: Outcome, verdict: Mapping[str, Any]) -> list[str]:
-    numbers = ", ".join(f"{name} = {value}" for name, value in verdict["numbers"].items())
-    claim = verdict["claim"] if verdict["claim"] != verdict["statement"] else ""
-    link = f"[{outcome.chapter.label}](../{outcome.chapter.document}.ipynb)"
-    texts = [claim, verdict["statement"], verdict["verdict"], numbers, verdict["why"]]
-    return [*(_plain(text) for text in texts), link]
-
-
-def _summary(verdicts: Iterable[Mapping[str, Any]]) -> str:
-    counts: dict[str, int] = {}
-    for verdict in verdicts:
-        kind = (
-            "needs more than this run had" if verdict["verdict"].startswith("needs ") else verdict["verdict"]
-        )
-        counts[kind] = counts.get(kind, 0) + 1
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) + ".\n"
+def _name(title: str, paper: str) -> str:
+    return f"{title}<br>{paper}" if paper else title
 
 
 def _plain(text: str) -> str:

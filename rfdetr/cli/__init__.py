@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from rfdetr.arch import ArchError
+from rfdetr.cli.audit import audit
 from rfdetr.cli.book import book
 from rfdetr.cli.data import app as data_app
 from rfdetr.cli.measure import benchmark, export, t4
@@ -29,7 +30,7 @@ app = typer.Typer(
     ),
 )
 app.add_typer(data_app, name="data")
-for _command in (nas, train, evaluate, search, select, results, export, predict, benchmark, t4, book):
+for _command in (nas, train, evaluate, search, select, results, export, predict, benchmark, t4, book, audit):
     app.command()(_command)
 
 # Newer releases of typer carry their own copy of click, so the class is taken from where it surely is.

@@ -10,7 +10,6 @@ import pandas as pd
 
 from rfdetr.arch import PRESETS, Arch
 from rfdetr.benchmark.flops import count, params_by_part
-from rfdetr.experiments.base.verdicts import Verdict
 from rfdetr.model.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 APPENDIX_A_WINDOWED = (0, 1, 3, 4, 6, 7, 9, 10)
 """Windowed blocks as Appendix A lists them (claim C115)."""
-ROUNDING = 1e-9
-"""A difference below this is rounding of double precision."""
 
 
 def trace(model: "RFDETR", images: "Tensor", arch: Arch) -> pd.DataFrame:
@@ -191,68 +188,3 @@ def windowed_blocks_test(name: str = "nano") -> pd.DataFrame:
     df = pd.DataFrame(rows)
     df["difference"] = 100 * (df.gflops / df.printed - 1)
     return df
-
-
-def verdicts(
-    blocks: pd.DataFrame, lists: pd.DataFrame, parity: pd.DataFrame, subnets: pd.DataFrame, cuts: pd.DataFrame
-) -> list[Verdict]:
-    """Verdicts on the claims about the architecture, from the tables of this chapter."""
-    fits = lists.set_index("list").difference.abs()
-    wide = blocks[blocks.kind == "global"]
-    everywhere = bool(
-        (wide.windows_reached == wide.windows_reached.max()).all() and wide.windows_reached.max() > 1
-    )
-    exact = bool((cuts.difference < ROUNDING).all())
-    zero = cuts[cuts.decoder_layers == 0]
-    return [
-        Verdict(
-            "C115",
-            "contradicted" if fits["released models"] < fits["Appendix A"] else "not resolved",
-            {str(name): round(value, 2) for name, value in fits.items()},
-            "Table 2 prints the FLOPs of nine windowed and three global blocks, which is also what the"
-            " released sizes compute; the list in the text belongs to the older base model.",
-        ),
-        Verdict(
-            "C174",
-            "reproduced" if everywhere else "contradicted",
-            {"windows reached": int(wide.windows_reached.max())},
-            "Moving one patch moves all windows, class-token copies included, behind a global block and only"
-            " its own behind a windowed one.",
-        ),
-        Verdict(
-            "C038",
-            "reproduced" if exact else "contradicted",
-            {"largest difference": float(cuts.difference.max())},
-            "A decoder cut to d layers gives what layer d of the full decoder gives, to rounding; what it"
-            " costs in accuracy is another question.",
-        ),
-        Verdict(
-            "C039",
-            "reproduced" if len(zero) and (zero.difference < ROUNDING).all() else "contradicted",
-            {"largest difference": float(zero.difference.max())},
-            "With no decoder layer the encoder's own proposals are the prediction.",
-        ),
-        Verdict(
-            "sub-networks cut out of the supernet compute what the supernet computes",
-            "reproduced" if (subnets.difference < ROUNDING).all() else "contradicted",
-            {"largest difference": float(subnets.difference.max())},
-            "Compared in double precision over the sub-networks of this page.",
-        ),
-        *_parity_verdict(parity),
-    ]
-
-
-def _parity_verdict(parity: pd.DataFrame) -> list[Verdict]:
-    claim = "this implementation equals the published one"
-    if parity.empty:
-        return [Verdict(claim, "needs the reference files in tests/data", {}, "They were not found.")]
-    within = bool((parity.difference <= parity.limit).all())
-    return [
-        Verdict(
-            claim,
-            "reproduced" if within else "contradicted",
-            {"largest difference": float(parity.difference.max())},
-            "Same weights, same input, double precision: boxes, logits, every decoder layer, the encoder's"
-            " proposals, masks.",
-        )
-    ]

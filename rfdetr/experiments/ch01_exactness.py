@@ -10,7 +10,7 @@ import pandas as pd
 
 from rfdetr.arch import PRESETS, Arch
 from rfdetr.model.config import ModelConfig, preset_config
-from rfdetr.sources import package_root
+from rfdetr.paper import tables
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,8 +50,8 @@ MINIATURE_ARCHS = (
 
 
 def reference_folder() -> Path:
-    """Folder of the reference outputs in a checkout of the repository."""
-    return package_root() / "tests" / "data"
+    """Folder of the reference outputs, in a checkout and in an installed package."""
+    return tables.FOLDER / "parity"
 
 
 def rule_weights(shapes: dict[str, list[int]]) -> "dict[str, Tensor]":

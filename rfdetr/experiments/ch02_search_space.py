@@ -17,7 +17,6 @@ from rfdetr.arch import (
 )
 from rfdetr.benchmark.flops import analytic_table
 from rfdetr.benchmark.formula import Knobs, operations
-from rfdetr.experiments.base.verdicts import Verdict
 from rfdetr.model.config import ModelConfig, preset_config
 from rfdetr.paper import tables
 
@@ -227,79 +226,24 @@ def _window_rows(names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
             }
 
 
-def verdicts(
-    counts: pd.DataFrame, rounding: pd.DataFrame, df: pd.DataFrame, windows: pd.DataFrame
-) -> list[Verdict]:
-    """Verdicts on the claims about the grids, from the tables of this chapter."""
-    number = dict(zip(counts.what, counts["count"], strict=True))
-    printed = number["printed total of the search"]
-    seven = number["searched, with the seven trained patch sizes"]
-    eight = number["searched, with the eight patch sizes of the printed inference grid"]
-    drawn, exits = number["drawn in training"], number["supervised in training, each decoder exit counted"]
-    side = TRAINING_GRID.position_grid
-    explained = bool(rounding.from_grid.notna().all())
-    steps = patch_steps(df)
-    rising = steps[steps.gflops_ratio >= 1]
-    most = windows.groupby("windows").class_tokens.max()
-    return [
-        Verdict(
-            "C124",
-            "consistent" if seven == printed else "contradicted",
-            {"seven patch sizes": seven, "eight patch sizes": eight},
-            "The product holds for the seven trained patch sizes; the inference grid as printed has an"
-            f" eighth, 14, which makes {eight:,}.",
-        ),
-        Verdict(
-            "C007",
-            "reproduced",
-            {"different sub-networks": number["different sub-networks among the 6,468 after rounding"]},
-            "All of them can be called on one set of weights; how good they are is the subject of later"
-            " chapters.",
-        ),
-        Verdict(
-            "C035",
-            "not resolved",
-            {"drawn": drawn, "with decoder exits": exits},
-            f"Training draws from {drawn} points, and supervises {exits:,} if each decoder exit counts;"
-            " thousands is right for the searched ones.",
-        ),
-        Verdict(
-            "C044",
-            "reproduced" if side**2 == 14400 else "contradicted",
-            {"side": side, "positions": side**2},
-            "Largest resolution over smallest patch size of the printed grid.",
-        ),
-        Verdict(
-            "C117",
-            "consistent",
-            {"ends": (TRAINING_GRID.resolutions[0] / 640, TRAINING_GRID.resolutions[-1] / 640)},
-            "The ends of the printed grid are 0.5 and 1.5 times 640.",
-        ),
-        Verdict(
-            "every published resolution is a grid value rounded down to a multiple of patch size × windows",
-            "reproduced" if explained else "contradicted",
-            {"explained": int(rounding.from_grid.notna().sum()), "rows": len(rounding)},
-            (
-                "The paper does not state the rule; rounding to the nearest multiple instead fails for four"
-                " configurations."
-                if int((rounding.nearest != rounding.printed).sum()) == 4
-                else "The paper does not state the rule."
-            ),
-        ),
-        Verdict(
-            "C037",
-            "consistent" if (rising.tokens_ratio >= 1).all() else "contradicted",
-            {"steps": len(steps), "dearer steps": len(rising)},
-            f"The cost side holds for {100 * (1 - len(rising) / len(steps)):.0f} % of the steps to the next"
-            " larger patch; in the others the rounding leaves both with the same number of tokens. The"
-            " accuracy side needs trained weights.",
-        ),
-        Verdict(
-            "C173",
-            "consistent",
-            {f"{w} windows, %": round(float(v), 2) for w, v in most.items()},
-            f"The copies of the class token add up to {most.max():.1f} % to the backbone with four windows"
-            f" and {most[2]:.1f} % with two. That points the way the paper says but is small; latency has to"
-            " be measured.",
-        ),
-    ]
+def drawn_token_grids(space: SearchSpace = TRAINING_GRID) -> pd.DataFrame:
+    """How many points of a training grid have which number of tokens a side. Columns: side, points."""
+    sides = [round_resolution(r, p, w) // p for r, p, w, _, _ in space.nominal()]
+    counted = pd.Series(sides).value_counts().sort_index()
+    return pd.DataFrame({"side": counted.index, "points": counted.to_numpy()})
+
+
+def training_costs(names: tuple[str, ...] = ("base", "nano", "small", "medium", "large")) -> pd.DataFrame:
+    """Operations of one training step, averaged over the printed training grid, against one architecture.
+
+    Forward passes of the supernet, attention counted. Columns: baseline, gflops (of that architecture, in its
+    own network), grid_gflops (mean over the grid), ratio.
+    """
+    from rfdetr.benchmark.flops import analytic
+
+    grid = float(analytic_table(supernet_config(TRAINING_GRID), TRAINING_GRID.archs()).gflops.mean())
+    rows = []
+    for name in names:
+        own = analytic(preset_config(name)).gflops
+        rows.append({"baseline": name, "gflops": own, "grid_gflops": grid, "ratio": grid / own})
+    return pd.DataFrame(rows)

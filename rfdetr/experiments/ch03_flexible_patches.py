@@ -13,7 +13,6 @@ import pandas as pd
 
 from rfdetr.arch import PRESETS, TRAINING_GRID
 from rfdetr.experiments.base.photographs import patches as photograph_patches
-from rfdetr.experiments.base.verdicts import Verdict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -269,39 +268,3 @@ def summary(df: pd.DataFrame) -> pd.DataFrame:
     part = df[(df.content == "photographs") & (df.kernels == "photographs")]
     wide = part.pivot(index="size", columns="method", values="error")
     return wide[[*METHODS, "fitted"]].reset_index()
-
-
-def verdicts(df: pd.DataFrame, positions: pd.DataFrame) -> list[Verdict]:
-    """Verdicts on the claims about interpolation, from the tables of this chapter."""
-    pi = df[df.method == "PI-resize"]
-    exact = pi[pi["size"] >= BASE].error.max()
-    wide = summary(df).set_index("size")
-    noise = df[(df.content == "noise") & (df.kernels == "photographs") & (df["size"] < BASE)]
-    noise = noise.pivot(index="size", columns="method", values="error")
-    low = positions[positions.waves == positions.waves.min()]
-    return [
-        Verdict(
-            "enlarging a patch and its kernel by PI-resize leaves the embedding as it was",
-            "reproduced" if exact < EXACT else "contradicted",
-            {"largest relative error": float(exact)},
-            "For every size from 16 up, seen or not, on photographs and on noise.",
-        ),
-        Verdict(
-            "shrinking by PI-resize is the least-squares answer when all patches are equally likely",
-            (
-                "reproduced"
-                if (noise["PI-resize"] <= noise.drop(columns="PI-resize").min(axis=1)).all()
-                else "contradicted"
-            ),
-            {"PI-resize": float(noise["PI-resize"].max()), "photographs": float(wide["PI-resize"].max())},
-            "On noise no other resize of the kernel does better at any size. Photographs are smooth: kernels"
-            " fitted to them do better still.",
-        ),
-        Verdict(
-            "C044",
-            "reproduced" if low.error.max() < 0.05 and positions.class_token_kept.all() else "not resolved",
-            {"side": TRAINING_GRID.position_grid, "largest error": float(low.error.max())},
-            "The stored grid is 120 × 120; slow waves survive the interpolation to every published grid and"
-            " the class token's position is kept.",
-        ),
-    ]

@@ -13,11 +13,11 @@ import numpy as np
 from rfdetr.arch import Arch, SearchSpace, effective
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.experiments.base.profiles import Recipe
-from rfdetr.experiments.base.verdicts import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rfdetr.evaluation.bootstrap import Interval
     from rfdetr.model.detector import RFDETR
 
 KNOB_NAMES = {
@@ -50,10 +50,11 @@ def loss_table(log: "pd.DataFrame", window: int = 25) -> "pd.DataFrame":
 
 
 def update_table(log: "pd.DataFrame", space: SearchSpace) -> "pd.DataFrame":
-    """How often training drew each encoder setting: resolution, patch_size, windows (nominal), updates,
-    expected.
+    """How often training drew each encoder setting of the nominal grid.
 
-    `updates` counts a setting's own steps; every step also moves the weights that all others share.
+    Columns: resolution, patch_size, windows (nominal), setting (what it rounds to), updates (steps that drew
+    that setting), fields (nominal settings that round to it and show the same number). Every step also moves
+    the weights that all others share.
     """
     import pandas as pd
 
@@ -64,18 +65,16 @@ def update_table(log: "pd.DataFrame", space: SearchSpace) -> "pd.DataFrame":
         name = f"r{arch.resolution}-p{p}-w{w}"
         rows.append({"resolution": r, "patch_size": p, "windows": w, "setting": name})
     table = pd.DataFrame(rows)
-    # Nominal settings that round to the same network share its draws.
-    shares = table.groupby("setting")["setting"].transform("size")
-    table["updates"] = table["setting"].map(drawn).fillna(0) / shares
-    table["expected"] = len(log) / len(table)
+    table["updates"] = table["setting"].map(drawn).fillna(0).astype(int)
+    table["fields"] = table.groupby("setting")["setting"].transform("size")
     return table
 
 
 def knob_sweeps(recipe: Recipe) -> "pd.DataFrame":
-    """The reference architecture with one knob changed at a time: knob, value (nominal), seen, arch.
+    """The reference architecture with one knob changed at a time.
 
-    `seen` is False for a value that training never draws (depths and queries are always only dropped at
-    inference).
+    Columns: knob, value (nominal), training (`drawn`, `supervised`: a decoder layer that training supervises
+    without drawing it, or `never`), seen (not `never`), arch.
     """
     import pandas as pd
 
@@ -85,37 +84,46 @@ def knob_sweeps(recipe: Recipe) -> "pd.DataFrame":
         grid = {"resolution": "resolutions", "patch_size": "patch_sizes"}.get(knob, knob)
         for value in getattr(recipe.search, grid):
             arch = effective(**{**reference.to_dict(), "queries": recipe.search.queries[-1], knob: value})
-            seen = knob in ("decoder_layers", "queries") or value in getattr(recipe.training, grid)
-            rows.append({"knob": knob, "value": value, "seen": seen, "arch": arch})
+            state = "drawn" if value in getattr(recipe.training, grid) else "never"
+            if knob == "decoder_layers" and value < recipe.training.decoder_layers[-1]:
+                state = "supervised"
+            rows.append(
+                {"knob": knob, "value": value, "training": state, "seen": state != "never", "arch": arch}
+            )
     return pd.DataFrame(rows)
+
+
+def intervals(
+    model: "RFDETR", dataset: DetectionDataset, archs: Iterable[Arch], resamples: int = 500, seed: int = 0
+) -> "dict[Arch, tuple[Interval, float]]":
+    """AP of each different architecture with its bootstrap 95 % interval over images, and its AP50.
+
+    One seed draws the same images for all of them, so their `samples` can be subtracted from each other.
+    """
+    from rfdetr.evaluation.bootstrap import bootstrap_ap
+    from rfdetr.evaluation.coco import evaluate
+
+    found = {}
+    for arch in dict.fromkeys(archs):
+        result = evaluate(model, dataset, arch, batch_size=32, masks=False)
+        interval = bootstrap_ap(dataset, result.detections, resamples=resamples, seed=seed)
+        found[arch] = (interval, result.boxes["AP50"])
+    return found
 
 
 def accuracy_table(
     model: "RFDETR", dataset: DetectionDataset, archs: Iterable[Arch], resamples: int = 500, seed: int = 0
 ) -> "pd.DataFrame":
-    """AP with its bootstrap 95 % interval over images, once per distinct architecture.
-
-    Columns: arch (`Arch`), AP, AP50, low, high.
-    """
+    """`intervals` as a table: arch (`Arch`), AP, AP50, low, high; one row per different architecture."""
     import pandas as pd
 
-    from rfdetr.evaluation.bootstrap import bootstrap_ap
-    from rfdetr.evaluation.coco import evaluate
-
-    rows = []
-    for arch in dict.fromkeys(archs):
-        result = evaluate(model, dataset, arch, batch_size=32, masks=False)
-        interval = bootstrap_ap(dataset, result.detections, resamples=resamples, seed=seed)
-        rows.append(
-            {
-                "arch": arch,
-                "AP": result.ap,
-                "AP50": result.boxes["AP50"],
-                "low": interval.low,
-                "high": interval.high,
-            }
-        )
-    return pd.DataFrame(rows)
+    found = intervals(model, dataset, archs, resamples, seed)
+    return pd.DataFrame(
+        [
+            {"arch": arch, "AP": one.ap, "AP50": ap50, "low": one.low, "high": one.high}
+            for arch, (one, ap50) in found.items()
+        ]
+    )
 
 
 def learning_curve(
@@ -161,51 +169,3 @@ def training_cost(model: "RFDETR", log: "pd.DataFrame", batch_size: int) -> np.n
     counted = dict(zip(unique, analytic_table(model, unique)["gflops"], strict=True))
     gflops = np.array([sum(counted[arch] for arch in archs) for archs in steps])
     return np.cumsum(gflops) * batch_size * (1 + BACKWARD) / 1000
-
-
-def compare(table: "pd.DataFrame", better: Arch, worse: Arch) -> str:
-    """Whether `better` is above `worse` in an `accuracy_table`: "higher", "lower", or "not resolved".
-
-    Resolved only where the 95 % intervals do not overlap, which is stricter than a paired test.
-    """
-    low = dict(zip(table["arch"], table["low"], strict=True))
-    high = dict(zip(table["arch"], table["high"], strict=True))
-    if low[better] > high[worse]:
-        return "higher"
-    return "lower" if high[better] < low[worse] else "not resolved"
-
-
-def sweep_verdicts(sweep: "pd.DataFrame") -> list[Verdict]:
-    """Verdicts on what the knobs do, from `knob_sweeps` joined with `accuracy_table`."""
-    verdicts = []
-    for claim, knob, high in (("C037", "patch_size", "min"), ("C045", "windows", "min")):
-        rows = sweep[(sweep["knob"] == knob) & sweep["seen"]].sort_values("value")
-        best, worst = (rows.iloc[0], rows.iloc[-1]) if high == "min" else (rows.iloc[-1], rows.iloc[0])
-        found = compare(sweep.drop_duplicates("arch"), best["arch"], worst["arch"])
-        verdicts.append(
-            Verdict(
-                claim,
-                {"higher": "consistent", "lower": "contradicted"}.get(found, found),
-                {f"AP at {knob} {row['value']}": round(row["AP"], 3) for row in (best, worst)},
-                f"AP at {KNOB_NAMES[knob]} {best['value']} against {worst['value']}, all else at the"
-                " reference, with 95 % intervals over test images; one training run",
-            )
-        )
-    patches = sweep[sweep["knob"] == "patch_size"].sort_values("value").reset_index(drop=True)
-    for index in patches.index[~patches["seen"]]:
-        unseen, around = patches.loc[index], patches.loc[[index - 1, index + 1]]
-        inside = around["low"].min() <= unseen["AP"] <= around["high"].max()
-        numbers = {
-            f"AP at patch {row['value']}": round(row["AP"], 3)
-            for _, row in patches.loc[index - 1 : index + 1].iterrows()
-        }
-        verdicts.append(
-            Verdict(
-                "C013",
-                "consistent" if inside else "contradicted",
-                numbers,
-                f"a patch size that training never drew is {'within' if inside else 'outside'} the "
-                f"range of its neighbours",
-            )
-        )
-    return verdicts

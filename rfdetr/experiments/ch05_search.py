@@ -100,20 +100,50 @@ def _tenths() -> Callable[[int, int], None]:
     return report
 
 
-def knob_importance(table: "pd.DataFrame", accuracy: str = "AP") -> "pd.DataFrame":
-    """Share of the variance of AP over the grid that one knob's values alone explain (main effect): knob,
-    share.
+def spread_rows(rows: "pd.DataFrame", count: int) -> "pd.DataFrame":
+    """About `count` rows spread evenly over a table, always with its first and its last."""
+    places = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
+    return rows.iloc[places]
+
+
+def repeated(curves: "pd.DataFrame") -> "pd.DataFrame":
+    """How much the seeds of a budgeted search differ (`replay.budgeted_curves`).
+
+    Columns: sampler, seeds, different (searches that differ among them), same_as (another sampler whose
+    searches are the same ones, or empty).
     """
     import pandas as pd
 
-    total = table[accuracy].var(ddof=0)
+    paths = {
+        sampler: {
+            tuple(map(tuple, run[["step", "spent", "hypervolume"]].to_numpy()))
+            for _, run in runs.groupby("seed")
+        }
+        for sampler, runs in curves.groupby("sampler", sort=False)
+    }
     rows = []
-    for knob in Arch.KNOBS:
-        groups = table.groupby(knob)[accuracy]
-        means, sizes = groups.mean(), groups.size()
-        between = float((sizes * (means - table[accuracy].mean()) ** 2).sum() / len(table))
-        rows.append({"knob": knob, "share": between / total if total > 0 else np.nan})
-    return pd.DataFrame(rows).sort_values("share", ascending=False, ignore_index=True)
+    for sampler, own in paths.items():
+        alike = [str(other) for other, theirs in paths.items() if other != sampler and theirs == own]
+        seeds = curves.loc[curves["sampler"] == sampler, "seed"].nunique()
+        rows.append({"sampler": sampler, "seeds": seeds, "different": len(own), "same_as": ", ".join(alike)})
+    return pd.DataFrame(rows)
+
+
+def sampler_words(curves: "pd.DataFrame", budget: float) -> str:
+    """What `repeated` finds within a part of the cost, in sentences for the page."""
+    alike = repeated(curves[curves["spent"] <= budget])
+    certain = alike[(alike["different"] == 1) & (alike["seeds"] > 1)]["sampler"]
+    words = f"Within {budget:.0%} of the cost "
+    if len(certain):
+        words += f"all seeds of {', '.join(certain)} make one and the same search. "
+    else:
+        words += "every seed makes another search. "
+    told: set[str] = set()
+    for row in alike[alike["same_as"] != ""].itertuples():
+        if row.sampler not in told:
+            words += f"The searches of {row.sampler} and {row.same_as} are the same. "
+            told |= {str(row.sampler), *str(row.same_as).split(", ")}
+    return words.strip()
 
 
 def mark_seen(table: "pd.DataFrame", training: SearchSpace) -> "pd.DataFrame":

@@ -47,37 +47,6 @@ TOLERANCE = 0.001
 """Largest allowed difference in AP between the exported file and the network it came from."""
 
 
-def table_1() -> "pd.DataFrame":
-    """Table 1, one row per detector: AP and latency as reported, in FP32 and in FP16; speed-up and AP lost by
-    FP16.
-    """
-    import pandas as pd
-
-    printed = tables.table(1)
-    wide = printed.pivot(index=["model", "size"], columns="setting", values=["ap", "latency_ms"])
-    names = [f"{column[0]}_{column[1]}".replace("buffering_", "") for column in wide.columns.tolist()]
-    wide.columns = pd.Index(names)
-    naive = printed.dropna(subset="ap_naive_fp16").set_index(["model", "size"])["ap_naive_fp16"]
-    wide["ap_naive_fp16"] = naive
-    order = printed[["model", "size"]].drop_duplicates()
-    frame = order.merge(wide.reset_index(), on=["model", "size"])
-    frame["speed_up"] = frame["latency_ms_fp32"] / frame["latency_ms_fp16"]
-    frame["ap_lost"] = (frame["ap_fp32"] - frame["ap_fp16"]).round(1)
-    return frame
-
-
-def table_20() -> "pd.DataFrame":
-    """v2 Table 20 with `gain_ms`, what a 200 ms pause changes, and `beyond_ms`, the largest change by longer
-    ones.
-    """
-    frame = tables.table(20)
-    at_200 = frame["latency_ms_buffer_200ms"]
-    longer = ["latency_ms_buffer_400ms", "latency_ms_buffer_800ms"]
-    frame["gain_ms"] = (frame["latency_ms_buffer_0ms"] - at_200).round(1)
-    frame["beyond_ms"] = frame[longer].sub(at_200, axis=0).abs().max(axis=1).round(1)
-    return frame
-
-
 def printed_pauses() -> "pd.DataFrame":
     """v2 Table 20 in long form: name, pause_ms, latency_ms."""
     frame = tables.table(20).melt(["model", "size", "ap"], var_name="pause_ms", value_name="latency_ms")

@@ -7,7 +7,6 @@ import pandas as pd
 from rfdetr.arch import PRESETS, Arch
 from rfdetr.benchmark import peers
 from rfdetr.benchmark.flops import analytic
-from rfdetr.experiments.base.verdicts import Verdict
 from rfdetr.model.config import ModelConfig, preset_config
 from rfdetr.paper import tables
 
@@ -22,6 +21,7 @@ ARCHS = {
     9: Arch(576, 16, 2, 4, 300),
 }
 """Sub-network of each printed step that has the DINOv2 backbone; steps 0 and 1 are LW-DETR M."""
+_PATCH = 16  # the default of the class that builds LW-DETR's backbone
 
 
 def step_counts() -> pd.DataFrame:
@@ -115,71 +115,18 @@ def query_row() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["queries", "params_m", "gflops"])
 
 
-def verdicts(df: pd.DataFrame) -> list[Verdict]:
-    """Verdicts on the claims about Table 5. df: from `step_counts`. Accuracy and latency are the paper's own
-    numbers.
+def backbone_depths() -> pd.DataFrame:
+    """The two backbones of Table 5 as built. Columns: backbone, layers, patch_size, params_m, printed,
+    difference (millions).
     """
-    by = df.set_index("step")
-    step = changes(df).set_index("step")
-
-    def arithmetic(claim: str, number: int, ap: float, why: str) -> Verdict:
-        found = float(step.ap[number])
-        return Verdict(
-            claim,
-            "consistent" if abs(found - ap) < 0.051 else "contradicted",
-            {"AP": round(found, 1)},
-            why + " Table arithmetic; the accuracy was not measured here.",
-        )
-
-    ours = df[df.step >= 2]
-    exact = ours.difference.abs().max()
-    return [
-        Verdict(
-            "Table 5 leaves attention out of the GFLOPs of the rows with DINOv2",
-            "reproduced" if exact < 1 else "contradicted",
-            {"largest difference, %": round(float(exact), 2)},
-            "LW-DETR M in the first two rows has it counted, so the table's GFLOPs must not be compared from"
-            " row to row.",
-        ),
-        arithmetic("C090", 1, -1.0, "From LW-DETR M to the gentler setting."),
-        arithmetic("C092", 2, 2.0, "From CAEv2 to DINOv2."),
-        arithmetic("C093", 3, 0.7, "More pre-training."),
-        arithmetic("C094", 4, 0.3, "Weight sharing, the same architecture."),
-        arithmetic(
-            "C095",
-            5,
-            -0.2,
-            f"Both have {ARCHS[4].grid} and {ARCHS[5].grid} tokens a side, and counted GFLOPs change by"
-            f" {step.gflops[5]:+.1f}.",
-        ),
-        arithmetic(
-            "C096",
-            6,
-            -0.8,
-            f"Counted GFLOPs change by {step.gflops[6]:+.1f} with attention,"
-            f" {step.gflops_no_attention[6]:+.1f} without.",
-        ),
-        arithmetic(
-            "C097",
-            7,
-            0.7,
-            "The printed GFLOPs fall by 0.5 because attention is not counted; with it they rise by"
-            f" {step.gflops[7]:.1f}.",
-        ),
-        Verdict(
-            "C098",
-            "consistent" if abs(step.params_m[8] - 1.5) < 0.05 else "contradicted",
-            {"params, M": round(float(step.params_m[8]), 2), "GFLOPs": round(float(step.gflops[8]), 1)},
-            "The parameters are counted; AP and latency are the paper's.",
-        ),
-        Verdict(
-            "C099",
-            (
-                "consistent"
-                if by.ap[9] - by.ap[0] >= 1.95 and by.latency_ms[9] == by.latency_ms[0]
-                else "contradicted"
-            ),
-            {"AP": round(float(by.ap[9] - by.ap[0]), 1)},
-            "Table arithmetic. The step from 300 to 300 queries adds nothing, as it must.",
-        ),
+    light = peers.find("LW-DETR", "M")
+    sizes = light["config"]["backbone_config"]["kwargs"]
+    base = _config(ARCHS[2])
+    built = analytic(base, ARCHS[2], "published").params / 1e6
+    printed = {int(row["step"]): float(row["params_m"]) for row in tables.rows(5)}
+    rows = [
+        ("CAEv2", sizes["num_hidden_layers"], sizes.get("patch_size", _PATCH), light["params_m"], printed[0]),
+        ("DINOv2", base.depth, base.base_patch, built, printed[2]),
     ]
+    df = pd.DataFrame(rows, columns=["backbone", "layers", "patch_size", "params_m", "printed"])
+    return df.assign(difference=df.params_m - df.printed)

@@ -4,11 +4,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from rfdetr.arch import PRESETS, Arch
+from rfdetr.arch import PRESETS, TRAINING_GRID, Arch
 from rfdetr.benchmark.flops import STAGES, analytic, count, params_by_part
-from rfdetr.experiments.base.verdicts import Verdict
 from rfdetr.experiments.ch02_search_space import rounding_table
-from rfdetr.model.config import BACKBONES, preset_config
+from rfdetr.model.config import preset_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,16 +86,16 @@ def _count_row(name: str) -> dict[str, object]:
     }
 
 
-def built_parameters(name: str) -> int:
-    """Parameters of a configuration, read from the built network (on torch's meta device, so without
-    memory).
+def built_parameters(name: str, **changes: int) -> int:
+    """Parameters of a configuration, with some sizes changed, read from the built network (on torch's meta
+    device, so without memory).
     """
     import torch
 
     import rfdetr
 
     with torch.device("meta"):
-        return sum(p.numel() for p in rfdetr.build(name).parameters())
+        return sum(p.numel() for p in rfdetr.build(name, **changes).parameters())
 
 
 def stage_shares(names: "Iterable[str]" = tuple(PRESETS)) -> pd.DataFrame:
@@ -141,13 +140,47 @@ def decoder_steps() -> pd.DataFrame:
 
 
 def mask_head_cost(name: str = "seg-medium") -> pd.DataFrame:
-    """The same sub-network without and with a mask head. Columns: task, params_m, gflops (deployed)."""
+    """The same sub-network without and with a mask head. Columns: task, params_m, mask_head_m (of them),
+    gflops (deployed).
+    """
     arch: Arch = PRESETS[name].arch
     rows = []
     for task, masks in (("detection", False), ("segmentation", True)):
-        counted = analytic(preset_config(name, segmentation=masks), arch)
-        rows.append((task, counted.params / 1e6, counted.gflops))
-    return pd.DataFrame(rows, columns=["task", "params_m", "gflops"])
+        config = preset_config(name, segmentation=masks)
+        counted = analytic(config, arch)
+        head = params_by_part(config, arch)["mask head"] / 1e6
+        rows.append((task, counted.params / 1e6, head, counted.gflops))
+    return pd.DataFrame(rows, columns=["task", "params_m", "mask_head_m", "gflops"])
+
+
+def position_grids(name: str = "nano") -> pd.DataFrame:
+    """Parameters of one size with its own position grid and with that of the whole search grid.
+
+    Columns: grid (positions a side), params_m, printed.
+    """
+    own = preset_config(name)
+    rows = []
+    for grid in (own.position_grid, TRAINING_GRID.position_grid):
+        params = built_parameters(name, position_grid=grid) / 1e6
+        rows.append((grid, params, PRESETS[name].params_m))
+    return pd.DataFrame(rows, columns=["grid", "params_m", "printed"])
+
+
+def width_table(small: str = "medium", base: str = "xlarge") -> pd.DataFrame:
+    """Widths of both backbones' sizes, with which the counts are the printed ones. Columns: width, small,
+    base.
+    """
+    names = {
+        "backbone": "embed_dim",
+        "decoder": "hidden_dim",
+        "decoder's feed-forward layers": "ffn_dim",
+        "heads of the backbone": "heads",
+    }
+    a, b = preset_config(small), preset_config(base)
+    return pd.DataFrame(
+        [(label, getattr(a, field), getattr(b, field)) for label, field in names.items()],
+        columns=["width", "small", "base"],
+    )
 
 
 def within(df: pd.DataFrame) -> pd.DataFrame:
@@ -157,128 +190,3 @@ def within(df: pd.DataFrame) -> pd.DataFrame:
     # The print has one digit, so half a digit belongs to it.
     params = (df.params_m - df.params_printed).abs() <= PARAMS_TOLERANCE
     return df.assign(params_ok=params, gflops_ok=df.difference.abs() <= GFLOPS_TOLERANCE)
-
-
-def verdicts(
-    counts: pd.DataFrame, knobs: pd.DataFrame, steps: pd.DataFrame, masks: pd.DataFrame
-) -> list[Verdict]:
-    """Verdicts on the claims about the published configurations, from the tables of this chapter."""
-    checked = within(counts).set_index("configuration")
-    by = knobs.set_index("configuration")
-    detection = by[~by.index.str.startswith("seg-") & (by.index != "base")]
-    segmentation = by[by.index.str.startswith("seg-")]
-
-    def counted(claim: str, column: str, names: list[str], latency: bool = False) -> Verdict:
-        have = [n for n in names if n in checked.index]
-        columns = ["params_ok", "gflops_ok"] if column == "both" else [column]
-        good = bool(checked.loc[have, columns].to_numpy().all())
-        worst = {
-            "params, M": round(float((checked.params_m - checked.params_printed).abs()[have].max()), 2),
-            "GFLOPs, %": round(float(checked.difference.abs()[have].max()), 2),
-        }
-        verdict = "reproduced" if good and not latency else "consistent" if good else "contradicted"
-        why = (
-            f"Largest difference {worst['params, M']:.2f} million parameters and {worst['GFLOPs, %']:.2f} %"
-            " of GFLOPs."
-        )
-        return Verdict(claim, verdict, worst, why + (" Latency was not measured here." if latency else ""))
-
-    table2 = ["nano", "small", "medium", "2xlarge"]
-    added = steps[(steps.task == "detection") & (steps.decoder_layers >= 2)].added_m
-    two = {
-        "detection": int((detection.windows == 2).sum()),
-        "segmentation": int((segmentation.windows == 2).sum()),
-    }
-    patches = {
-        "dinov2-s": set(detection.patch_size[detection.backbone == "dinov2-s"]),
-        "dinov2-b": set(detection.patch_size[detection.backbone == "dinov2-b"]),
-        "segmentation": set(segmentation.patch_size),
-    }
-    head = steps[steps.task == "segmentation"].mask_head_m
-    extra = masks.params_m.iloc[1] - masks.params_m.iloc[0]
-    widths = [BACKBONES[b]["embed_dim"] for b in ("dinov2-s", "dinov2-b")]
-    return [
-        counted("C069", "params_ok", table2),
-        counted("C070", "gflops_ok", table2),
-        counted("C081", "both", ["seg-nano", "seg-small", "seg-medium", "seg-2xlarge"], latency=True),
-        counted("C141", "both", ["large", "xlarge", "max"], latency=True),
-        Verdict(
-            "C073",
-            "reproduced" if ((added - 1.5).abs() < 0.1).all() else "contradicted",
-            {"added, M": round(float(added.mean()), 3)},
-            f"Each layer from the second on adds {added.mean():.2f} million.",
-        ),
-        Verdict(
-            "C014",
-            "consistent",
-            {
-                "added, M": round(extra, 2),
-                "added GFLOPs": round(masks.gflops.iloc[1] - masks.gflops.iloc[0], 1),
-            },
-            f"At equal knobs the mask head adds {extra:.2f} million parameters, but"
-            f" {100 * (masks.gflops.iloc[1] / masks.gflops.iloc[0] - 1):.0f} % of GFLOPs.",
-        ),
-        Verdict(
-            "C040",
-            "reproduced" if head.is_monotonic_increasing and head.iloc[0] < head.iloc[-1] else "contradicted",
-            {"mask head, M": [round(float(v), 2) for v in head]},
-            "The mask head has one block per decoder layer.",
-        ),
-        Verdict(
-            "C164",
-            "consistent",
-            {
-                k: sorted({int(v) for v in detection[k]})
-                for k in ("patch_size", "windows", "decoder_layers", "queries")
-            },
-            "Each knob takes more than one value over both families, but queries never move in detection, and"
-            " windows 4, patches 8, 24, 32 and 50 queries are never chosen.",
-        ),
-        Verdict(
-            "C165",
-            "contradicted" if any(len(v) > 1 for v in patches.values()) else "reproduced",
-            {k: sorted(int(x) for x in v) for k, v in patches.items()},
-            "True up to 2XL; both Max configurations have smaller patches (v1 excludes them in words).",
-        ),
-        Verdict(
-            "C166",
-            "reproduced" if two["detection"] == 5 and two["segmentation"] == 5 else "contradicted",
-            {**two, "of": len(detection)},
-            "Two windows in five of seven detection and five of seven segmentation configurations.",
-        ),
-        Verdict(
-            "C167",
-            (
-                "reproduced"
-                if detection.queries.nunique() == 1 and segmentation.queries.nunique() > 1
-                else "contradicted"
-            ),
-            {
-                "detection": sorted(set(map(int, detection.queries))),
-                "segmentation": sorted(set(map(int, segmentation.queries))),
-            },
-            "As Tables 7 and 8 print it; the parameter counts fit these queries.",
-        ),
-        Verdict(
-            "C171",
-            "reproduced" if list(segmentation.grid[:3]) == [26, 32, 36] else "contradicted",
-            {
-                "features": [int(r) // 4 for r in segmentation.resolution[:3]],
-                "locations": [int(g) for g in segmentation.grid[:3]],
-            },
-            "A quarter of 312, 384 and 432; the rule leaves half a pixel at Max (890).",
-        ),
-        Verdict(
-            "C172",
-            "reproduced" if by.grid["medium"] == by.grid["seg-medium"] else "contradicted",
-            {"grid": int(by.grid["medium"])},
-            "576 / 16 and 432 / 12.",
-        ),
-        Verdict(
-            "C176",
-            "consistent" if widths[1] == 2 * widths[0] else "contradicted",
-            {"width": widths, "decoder FFN": [preset_config(n).ffn_dim for n in ("medium", "xlarge")]},
-            "The printed counts of XL, 2XL and Max fit doubled widths, heads and points, with the decoder's"
-            " feed-forward width kept at 2,048.",
-        ),
-    ]

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from rfdetr.arch import TRAINING_GRID
-from rfdetr.experiments.base.verdicts import Verdict
 from rfdetr.model.config import ModelConfig, preset_config
 from rfdetr.paper import tables
 from rfdetr.training.config import TrainConfig
@@ -196,58 +195,6 @@ def averaging(config: TrainConfig | None = None, updates: int = 1000) -> pd.Data
     )
 
 
-def verdicts(df: pd.DataFrame, rates: pd.DataFrame) -> list[Verdict]:
-    """Verdicts on the recipe. df: from `recipe_table`; rates: from `learning_rates`."""
-    by = df.set_index("setting")
-    blocks = rates[rates.part.str.startswith("block")].lr
-    ratio = (blocks.shift(-1) / blocks).dropna()
-    config = TrainConfig()
-    return [
-        Verdict(
-            "C110",
-            (
-                "consistent"
-                if float(by.lw_detr["learning rate"]) == 4 * float(by.paper["learning rate"])
-                else "contradicted"
-            ),
-            {"ours": config.lr},
-            "Stated in the paper and the default of the public code; it is the default here.",
-        ),
-        Verdict(
-            "C111",
-            "not resolved",
-            {"paper": by.paper["batch"], "public code": by.public_code["batch"]},
-            "The paper says 128, “larger” and “smaller” in three places; the public code's default for users"
-            " is 4 images times 4 steps.",
-        ),
-        Verdict(
-            "C112",
-            "consistent",
-            {"warm-up": by.ours["warm-up"], "EMA": by.ours["averaging decay (EMA)"]},
-            "No warm-up here either; the averaging decay is the public code's, since the paper gives none.",
-        ),
-        Verdict(
-            "C113",
-            "consistent" if config.clip_norm == float(by.paper["gradient clipping"]) else "contradicted",
-            {"ours": config.clip_norm},
-            "The paper does not say whether norm or value; the public code clips the norm, and so does this"
-            " package.",
-        ),
-        Verdict(
-            "C114",
-            "consistent" if ((ratio * config.layer_decay - 1).abs() < 1e-9).all() else "contradicted",
-            {"ratio": round(1 / float(ratio.mean()), 4)},
-            "Read back from the optimiser's groups of this package.",
-        ),
-        Verdict(
-            "C051",
-            "consistent",
-            {"ours": by.ours["augmentation"]},
-            "The crop's parameters are not stated; ours are in the code.",
-        ),
-    ]
-
-
 def schedule(config: TrainConfig | None = None, steps: int = 1000) -> pd.DataFrame:
     """Factor of the learning rate over a run: none (the paper) beside the two usual ones. Columns: step,
     schedule, factor.
@@ -259,3 +206,53 @@ def schedule(config: TrainConfig | None = None, steps: int = 1000) -> pd.DataFra
         for step in range(0, steps, max(1, steps // 50))
     ]
     return pd.DataFrame(rows, columns=["step", "schedule", "factor"])
+
+
+def accumulation(parts: int = 4, batch: int = 8, seed: int = 0) -> pd.DataFrame:
+    """Gradient of a batch against that of its parts added up, for a projector with either norm.
+
+    Columns: norm (layer norm: this package's projector; batch norm: the same with its norms replaced),
+    difference (largest, relative to the largest gradient).
+    """
+    import torch
+    from torch import nn
+
+    from rfdetr.model.projector import ChannelNorm, Projector
+
+    def gradient(model: nn.Module, pieces: int) -> torch.Tensor:
+        model.zero_grad()
+        for image, target in zip(images.chunk(pieces), targets.chunk(pieces), strict=True):
+            ((model([image]) - target).square().mean() / pieces).backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    rows = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        images, targets = torch.randn(batch, 6, 6, 16), torch.randn(batch, 16, 6, 6)
+        for norm in ("layer norm", "batch norm"):
+            model: nn.Module = Projector(16, 16)
+            if norm == "batch norm":
+                for parent in list(model.modules()):
+                    for name, child in list(parent.named_children()):
+                        if isinstance(child, ChannelNorm):
+                            setattr(parent, name, nn.BatchNorm2d(child.normalized_shape[0]))
+            whole, added = (gradient(model, pieces) for pieces in (1, parts))
+            rows.append((norm, float((whole - added).abs().max() / whole.abs().max())))
+    return pd.DataFrame(rows, columns=["norm", "difference"])
+
+
+def padding(batch: int = 16, batches: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Part of the pixels of a batch that is padding, for square images at the printed grid's resolutions.
+
+    Columns: scheme (per image: each draws its own resolution and is padded to the largest of the batch; per
+    batch: one draw for all), padded.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(TRAINING_GRID.resolutions, size=(batches, batch)).astype(float)
+    rows = []
+    for scheme, sides in (("per image", drawn), ("per batch", np.repeat(drawn[:, :1], batch, axis=1))):
+        used, whole = (sides**2).sum(), (batch * sides.max(axis=1) ** 2).sum()
+        rows.append((scheme, float(1 - used / whole)))
+    return pd.DataFrame(rows, columns=["scheme", "padded"])

@@ -9,7 +9,6 @@ import pandas as pd
 from rfdetr.arch import PRESETS
 from rfdetr.benchmark import peers
 from rfdetr.benchmark.flops import FlopCount, analytic, count
-from rfdetr.experiments.base.verdicts import Verdict
 from rfdetr.model.config import preset_config
 from rfdetr.paper import tables
 
@@ -131,34 +130,6 @@ def lw_detr_heads() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def graph_verdicts(masks: pd.DataFrame, heads: pd.DataFrame) -> list[Verdict]:
-    """Which graph the print counts. masks: from `mask_conventions`; heads: from `lw_detr_heads`."""
-
-    def largest(df: pd.DataFrame, column: str) -> float:
-        return float(100 * (df[column] / df.printed - 1).abs().max())
-
-    every, last = largest(masks, "published"), largest(masks, "deployed")
-    both, single = largest(heads, "every_layer"), largest(heads, "last_layer")
-    # The print has one digit.
-    digit = float((0.051 / heads.printed).max() * 100)
-    return [
-        Verdict(
-            "Tables 3 and 13 count the masks of every decoder layer",
-            "reproduced" if every < 1 < last else "contradicted",
-            {"every layer, %": round(every, 2), "last layer, %": round(last, 1)},
-            f"Within {every:.2f} % of the print; the deployed graph, with the last layer's masks, is up to"
-            f" {last:.0f} % below it.",
-        ),
-        Verdict(
-            "LW-DETR's printed GFLOPs count attention and the heads of every decoder layer",
-            "reproduced" if both <= digit and single > both else "contradicted",
-            {"every layer, %": round(both, 2), "last layer, %": round(single, 2)},
-            f"All {len(heads)} sizes agree with the print within {both:.2f} %; with the last layer's heads"
-            f" they are up to {single:.1f} % off.",
-        ),
-    ]
-
-
 def formula_check(names: tuple[str, ...] = (*FAMILY, "seg-nano", "seg-medium")) -> pd.DataFrame:
     """The closed formula against torch's counter. Columns: configuration, counter, formula (GFLOPs),
     difference (%).
@@ -234,63 +205,3 @@ def recount(models: tuple[tuple[str, str], ...] = (("LW-DETR", "S"), ("D-FINE", 
             }
         )
     return pd.DataFrame(rows)
-
-
-def verdicts(nine: pd.DataFrame, default: pd.DataFrame, table: pd.DataFrame) -> list[Verdict]:
-    """Verdicts on Appendix C. nine: from `table_9`; default: from `default_counter`; table: from
-    `conventions`.
-    """
-    measured = nine.set_index(["model", "counter"]).measured
-
-    def ratio(model: str, above: str, below: str) -> float:
-        return float(measured[model, above] / measured[model, below])
-
-    custom = {
-        model: ratio(model, "flopcountermode", "reported")
-        for model in ("D-FINE", "YOLOv11")
-        if pd.notna(measured.get((model, "reported")))
-    }
-    custom.setdefault("D-FINE", ratio("D-FINE", "flopcountermode", "calflops"))
-    twice = ratio("LW-DETR", "flopcountermode", "reported")
-    agree = bool((nine.difference.dropna().abs() < 5).all())
-    fits = 100 * (table.published / table.printed - 1).abs().max()
-    return [
-        Verdict(
-            "C129",
-            "reproduced" if all(abs(v - 1) < 0.02 for v in custom.values()) else "contradicted",
-            {k: round(v, 3) for k, v in custom.items()},
-            "On the deployed D-FINE and the fused YOLO11 the counters agree within 2 %; as built, before"
-            " merging, D-FINE counts several per cent more.",
-        ),
-        Verdict(
-            "C130",
-            "reproduced" if 1.9 < twice < 2.1 else "contradicted",
-            {"ratio": round(twice, 2)},
-            "The number that LW-DETR reports is multiply-accumulates with a few element-wise operations; one"
-            " of them is two operations.",
-        ),
-        Verdict(
-            "C131",
-            "consistent" if agree else "not resolved",
-            {"LW-DETR S": [float(measured["LW-DETR", c]) for c in ("calflops", "flopcountermode")]},
-            "CalFLOPs is not random: it leaves fused attention out, which on a CPU the default"
-            " FlopCounterMode does too, and it counts what norms and activations do.",
-        ),
-        Verdict(
-            "torch's FlopCounterMode counts every operation of the network",
-            (
-                "contradicted"
-                if default.missing.iloc[0] > 1 and abs(default.missing.iloc[1]) < 1
-                else "not resolved"
-            ),
-            {"missing on a CPU, %": round(float(default.missing.iloc[0]), 1)},
-            "On a CPU fused attention is not in its table and is left out in silence; with attention written"
-            " out as matrix products nothing is missing.",
-        ),
-        Verdict(
-            "Table 2 counts attention for RF-DETR",
-            "reproduced" if fits < 0.5 else "contradicted",
-            {"largest difference, %": round(float(fits), 2)},
-            "Nano to large agree with the print only when attention is counted.",
-        ),
-    ]

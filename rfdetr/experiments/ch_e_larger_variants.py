@@ -4,7 +4,6 @@ import pandas as pd
 
 from rfdetr.arch import PRESETS
 from rfdetr.benchmark.flops import analytic, params_by_part
-from rfdetr.experiments.base.verdicts import Verdict
 from rfdetr.model.config import preset_config
 from rfdetr.paper import tables
 
@@ -115,63 +114,3 @@ def width_swap() -> pd.DataFrame:
             counted = analytic(config, arch)
             rows.append((name, label, counted.params / 1e6, counted.gflops))
     return pd.DataFrame(rows, columns=["knobs_of", "backbone", "params_m", "gflops"])
-
-
-def verdicts(eleven: pd.DataFrame, family: pd.DataFrame) -> list[Verdict]:
-    """Verdicts on Appendix E. eleven: from `table_11`; family: from `family_counts`."""
-    small = eleven[eleven.backbone == "DINOv2-S"]
-    big = eleven[eleven.backbone == "DINOv2-B"]
-    signs = list(small.delta > 0)
-    found = eleven[eleven.same_ap != ""]
-    apart = eleven.drop_duplicates("size")
-    differs = apart[(apart.d_fine - apart.d_fine_elsewhere).abs() > _TOLERANCE]
-    ap = _printed_ap()
-    margin = ap["RF-DETR", "2XL"] - ap["D-FINE", "XL"]
-    maxima = {name: PRESETS[name].latency_ms for name in ("max", "seg-max")}
-    errors = 100 * (family.gflops / family.gflops_printed - 1).abs().max()
-    return [
-        Verdict(
-            "C134",
-            "consistent" if signs == [True, True, False, False] else "contradicted",
-            {"printed deltas": list(small.delta), "from Tables 2 and 12": list(small.recomputed)},
-            "Table 11 agrees with itself; Tables 2 and 12 give other differences at M and L, where Table 11"
-            " uses other models and another D-FINE M.",
-        ),
-        Verdict(
-            "C135",
-            "consistent" if big.delta.is_monotonic_increasing else "contradicted",
-            {"printed deltas": list(big.delta)},
-            "Table arithmetic.",
-        ),
-        Verdict(
-            "C138",
-            "not resolved",
-            {f"{r.backbone} {r.size}": r.same_ap for r in found.itertuples()},
-            f"{len(found)} of {len(eleven)} implied APs equal a row of Tables 2 and 12, the others none of"
-            " them.",
-        ),
-        Verdict(
-            "one D-FINE M in the whole paper",
-            "contradicted" if len(differs) else "consistent",
-            {str(r.size): [r.d_fine, r.d_fine_elsewhere] for r in differs.itertuples()},
-            "Table 11 prints another AP for it than Table 2.",
-        ),
-        Verdict(
-            "C137",
-            "consistent" if abs(margin - 0.8) < _TOLERANCE else "contradicted",
-            {"margin": round(margin, 1)},
-            "Table arithmetic; 2XL takes 17.2 ms, D-FINE XL 11.5 ms.",
-        ),
-        Verdict(
-            "C140",
-            "consistent" if all(v is not None and v < 100 for v in maxima.values()) else "contradicted",
-            maxima,
-            "Table arithmetic on the printed latencies; there is no Max row for RF100-VL.",
-        ),
-        Verdict(
-            "parameters and GFLOPs of the DINOv2-B family",
-            "reproduced" if errors < 1 else "contradicted",
-            {"largest GFLOPs difference, %": round(float(errors), 2)},
-            "Built at doubled width and counted.",
-        ),
-    ]

@@ -1,6 +1,6 @@
 """Tensor names of the published checkpoints, and what each becomes here.
 
-Source: the published state dicts (names and shapes in tests/data/*.keys.json) and the state dicts of the
+Source: the published state dicts (names and shapes in paper/parity/*.keys.json) and the state dicts of the
 Transformers package's classes for the same model, which are renamed to the published names first.
 """
 

@@ -51,6 +51,13 @@ def document(name: str) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
+@cache
+def numbering() -> tuple[dict[str, str], ...]:
+    """Tables, figures and appendices of both versions: v1_id, v2_id (empty where absent), kind, title."""
+    with (FOLDER / "numbering.csv").open(newline="", encoding="utf-8") as file:
+        return tuple(csv.DictReader(file))
+
+
 def find_row(number: int, **where: str) -> dict[str, str]:
     """The one row of a table whose columns have the given printed values; KeyError if not exactly one."""
     found = [row for row in rows(number) if all(row[key] == value for key, value in where.items())]

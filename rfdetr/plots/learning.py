@@ -71,6 +71,21 @@ def learning_curves(curve: "pd.DataFrame", x: str = "step", x_name: str = "train
     return figure
 
 
+def ranking(share: "pd.DataFrame") -> "Figure":
+    """AP inherited from the supernet against AP trained alone (`ch04_ranking_summary.training_share`)."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(5.4, 4.2))
+    x_spread, y_spread = share["alone_std"], share["inherited_std"]
+    axis.errorbar(
+        share["alone"], share["inherited"], y_spread, x_spread, fmt="o", color=COLOURS[0], linewidth=0.8
+    )
+    ends = [0, 1.02 * float(share[["alone", "inherited"]].to_numpy().max())]
+    axis.plot(ends, ends, color=COLOURS[6], linewidth=0.8)
+    axis.set(xlabel="AP trained alone", ylabel="AP inherited from the supernet", xlim=ends, ylim=ends)
+    return figure
+
+
 def sweeps(table: "pd.DataFrame") -> "Figure":
     """AP with its interval when one knob changes, one panel per knob; hollow marks were never trained."""
     import matplotlib.pyplot as plt

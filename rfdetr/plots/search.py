@@ -59,7 +59,7 @@ def front(table: "pd.DataFrame", cost: str, cost_name: str, unit: str) -> Any:
 
 
 def importance(table: "pd.DataFrame") -> "Figure":
-    """Bars of the share of variance that each knob explains alone (`searching.knob_importance`)."""
+    """Bars of the share of variance that each knob explains alone (`ch05_knobs.importance`)."""
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(7.2, 2.4))
@@ -70,25 +70,50 @@ def importance(table: "pd.DataFrame") -> "Figure":
     return figure
 
 
+def token_law(table: "pd.DataFrame", decoder_layers: int, queries: int) -> "Figure":
+    """AP against tokens a side at one depth and number of queries, one colour per patch size.
+
+    table: different sub-networks with the knobs, `AP` and `side` (`ch05_knobs.with_side`). Grids with fewer
+    tokens than queries are left out.
+    """
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    figure, axis = plt.subplots(figsize=(7.2, 4.0))
+    rows = table[(table["decoder_layers"] == decoder_layers) & (table["queries"] == queries)]
+    patches = sorted(rows["patch_size"].unique())
+    shades = plt.get_cmap("viridis")(np.linspace(0, 0.92, max(1, len(patches))))
+    mean = rows.groupby("side")["AP"].mean()
+    axis.plot(mean.index, mean, color="#BBBBBB", linewidth=1, zorder=1)
+    for shade, patch in zip(shades, patches, strict=True):
+        part = rows[rows["patch_size"] == patch]
+        axis.scatter(part["side"], part["AP"], color=[shade], s=22, label=f"{patch} px", zorder=2)
+    axis.set(xlabel="tokens a side (resolution / patch size)", ylabel="AP on validation scenes")
+    axis.legend(title="patch size", fontsize=8, ncols=2)
+    return figure
+
+
 def drop_curves(table: "pd.DataFrame") -> "Figure":
-    """AP against latency, one line per query count, one point per decoder depth (`query_drop.drop_table`)."""
+    """AP against operations, one line per query count, one point per decoder depth
+    (`ch_b_query_drop.drop_table`).
+    """
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(7.2, 4.0))
     for colour, (queries, rows) in zip(
         COLOURS, table.sort_values("decoder_layers").groupby("queries"), strict=False
     ):
-        axis.plot(rows["latency_ms"], rows["AP"], marker="o", color=colour, label=f"{queries} queries")
+        axis.plot(rows["gflops"], rows["AP"], marker="o", color=colour, label=f"{queries} queries")
         for _, row in rows.iterrows():
             axis.annotate(
                 f"{int(row['decoder_layers'])}",
-                (row["latency_ms"], row["AP"]),
+                (row["gflops"], row["AP"]),
                 xytext=(4, -9),
                 textcoords="offset points",
                 fontsize=8,
                 color=colour,
             )
-    axis.set(xlabel="latency (ms, ONNX Runtime, one thread)", ylabel="AP on test scenes")
+    axis.set(xlabel="GFLOPs per image, deployed graph", ylabel="AP on test scenes")
     axis.legend()
     return figure
 
@@ -133,8 +158,14 @@ def costs(table: "pd.DataFrame", shared: str, alone: str, unit: str) -> "Figure"
     figure, axes = plt.subplots(2, 1, figsize=(7.2, 2.6))
     for axis, column, label in zip(axes, (shared, alone), ("shared", "one by one"), strict=True):
         start = 0.0
-        for colour, (_, row) in zip(COLOURS * 3, rows.iterrows(), strict=False):
-            axis.barh(label, row[column], left=start, color=colour, label=row["stage"])
+        for i, (_, row) in enumerate(rows.iterrows()):
+            # More stages than colours: the second round is hatched.
+            hatch = "" if i < len(COLOURS) else "////"
+            colour = COLOURS[i % len(COLOURS)]
+            axis.barh(
+                label, row[column], left=start, color=colour, hatch=hatch, edgecolor="white", linewidth=0,
+                label=row["stage"],
+            )  # fmt: skip
             start += row[column]
         axis.set(xlim=(0, 1.02 * start))
         axis.grid(axis="y", visible=False)

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MARK = "artifact.json"
+# Another version of these may give other numbers, so what was made with it is another artifact.
+_COMPUTING = ("torch", "numpy")
 
 
 def default_root() -> Path:
@@ -34,14 +37,16 @@ def default_root() -> Path:
 
 
 def artifact_key(key: Mapping[str, Any], modules: Iterable[str] = ()) -> str:
-    """Hex SHA-256 of the canonical JSON of `key` and of the code reached from `modules` (comments left out).
+    """Hex SHA-256 of the canonical JSON of `key`, of the code reached from `modules` (comments left out) and
+    of the versions of the libraries that compute.
 
     TypeError for a value that JSON cannot hold exactly: a key that depends on how an object prints is no key.
     """
     text = json.dumps(dict(key), sort_keys=True, separators=(",", ":"), allow_nan=False)
     names = sorted(modules)
     code = meaning_digest(module_files(names), package_root()) if names else ""
-    return hashlib.sha256(f"{text}\n{code}".encode()).hexdigest()
+    versions = " ".join(f"{library} {metadata.version(library)}" for library in _COMPUTING)
+    return hashlib.sha256(f"{text}\n{code}\n{versions}".encode()).hexdigest()
 
 
 class Store:

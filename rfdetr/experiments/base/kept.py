@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rfdetr.errors import UserError
+from rfdetr.experiments.base.findings import commit_words
 from rfdetr.files import atomic_path, sha256_file, write_json
 from rfdetr.sources import package_root
 
@@ -40,7 +41,7 @@ class Kept:
         """Where it comes from, in a sentence for the page."""
         made = self.record["provenance"]
         return (
-            f"Made on {made['time_utc'][:10]} from commit `{made['commit']}` with torch"
+            f"Made on {made['time_utc'][:10]} from {commit_words(made['commit'])} with torch"
             f" {made['versions']['torch']} on {made['machine']}, profile `{made['profile']}`, seed"
             f" {made['seed']}; `python -m rfdetr results {self.folder.name}` makes it anew."
         )

@@ -17,8 +17,7 @@ class Recipe:
     training     what each training step draws its architecture from
     search       the grid that is evaluated; may hold patch sizes that training never sees
     train        fields of `TrainConfig`
-    reference    the architecture that is also trained alone, for comparison
-    fixed_steps  training steps of that comparison
+    reference    the architecture from which single knobs are changed
     snapshots    steps at which the weights are kept, for learning curves
     measured     sub-networks whose latency chapter 05 measures
     canvas       side of the scenes, px
@@ -32,7 +31,6 @@ class Recipe:
     search: SearchSpace
     train: Mapping[str, Any]
     reference: Arch
-    fixed_steps: int
     snapshots: tuple[int, ...]
     measured: int
     canvas: int
@@ -109,7 +107,6 @@ _SMOKE = Recipe(
     search=SearchSpace((64, 96), (8, 12, 16), (1, 2), (0, 1, 2), (6, 12)),
     train={**_SCRATCH, "steps": 12, "batch_size": 4, "warmup_steps": 2, "checkpoint_every": 6},
     reference=Arch(96, 8, 2, 2, 12),
-    fixed_steps=4,
     snapshots=(4, 8, 12),
     measured=14,
     canvas=96,
@@ -139,7 +136,6 @@ _CPU = Recipe(
     search=SearchSpace((64, 80, 96, 112, 128), (8, 10, 12, 14, 16), (1, 2, 4), (0, 1, 2, 3), (10, 20, 30)),
     train={**_SCRATCH, "steps": 1700, "batch_size": 16, "checkpoint_every": 125},
     reference=Arch(96, 8, 2, 3, 30),
-    fixed_steps=300,
     snapshots=(300, 600, 1000, 1400, 1700),
     measured=60,
     canvas=96,
@@ -162,7 +158,6 @@ _FULL = Recipe(
     ),
     train={**_SCRATCH, "steps": 4000, "batch_size": 16, "checkpoint_every": 250, "precision": "bf16"},
     reference=Arch(96, 8, 2, 3, 30),
-    fixed_steps=300,
     snapshots=(1000, 2000, 3000, 4000),
     measured=390,
     canvas=96,
@@ -179,7 +174,6 @@ _GPU = Recipe(
     search=SEARCH_GRID,
     train={"steps": 20000, "batch_size": 16, "accumulate": 2, "augment": False, "checkpoint_every": 500},
     reference=PRESETS["nano"].arch,
-    fixed_steps=3000,
     snapshots=(5000, 10000, 15000, 20000),
     measured=200,
     canvas=640,

@@ -1,6 +1,6 @@
-"""The trained supernet that chapters share, and the same network trained on one architecture alone.
+"""The trained supernet that chapters share, and variants of its training.
 
-Source: Section 3 of the paper (weight-sharing training). Both are artifacts: the same profile and seed are
+Source: Section 3 of the paper (weight-sharing training). All are artifacts: the same profile and seed are
 never trained twice, and a killed training goes on where it stopped.
 """
 
@@ -59,15 +59,6 @@ def train_supernet(
     return _trained("supernet", profile, profile.recipe.training, {}, seed, store, domain, show)
 
 
-def train_fixed(
-    profile: Profile, seed: int, store: Store, domain: str = "digits", show: bool = True
-) -> Trained:
-    """The same network trained on the profile's reference architecture alone, with the same recipe."""
-    recipe = profile.recipe
-    steps = {"steps": recipe.fixed_steps}
-    return _trained("fixed", profile, recipe.reference, steps, seed, store, domain, show)
-
-
 def train_variant(
     profile: Profile,
     seed: int,
@@ -103,7 +94,9 @@ def _trained(
     from rfdetr.model.detector import RFDETR
     from rfdetr.training.checkpoint import model_from_checkpoint
     from rfdetr.training.loop import train
+    from rfdetr.training.precision import resolve_precision
 
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dataset = data(profile, "train", domain)
     config = train_config(profile, seed, **changes)
 
@@ -131,6 +124,8 @@ def _trained(
         "model": profile.recipe.model,
         "space": space.to_dict() if isinstance(space, Arch) else asdict(space),
         "config": config.to_dict(),
+        # What "auto" means depends on the device.
+        "precision": resolve_precision(config.precision, device),
         "data": dataset.fingerprint,
         "snapshots": profile.recipe.snapshots,
     }

@@ -1,0 +1,119 @@
+"""Pictures of data and predictions: scenes with boxes and masks, one image through several networks."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rfdetr.plots.style import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from rfdetr.data.dataset import DetectionDataset, Target
+    from rfdetr.model.detections import Detections
+
+_TRUE, _FOUND, _FALSE = COLOURS[2], COLOURS[0], COLOURS[1]
+
+
+def scenes(dataset: "DetectionDataset", indexes: Iterable[int], columns: int = 4) -> "Figure":
+    """Images of a data set with the boxes, class names and outlines of the masks of their objects."""
+    import matplotlib.pyplot as plt
+
+    chosen = list(indexes)
+    rows = -(-len(chosen) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(7.2, 1.85 * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, index in zip(axes.flat, chosen, strict=False):
+        pixels, target = dataset[index]
+        axis.imshow(pixels, interpolation="nearest")
+        _objects(axis, pixels, target, dataset.class_names)
+    return figure
+
+
+def side_by_side(
+    pixels: np.ndarray,
+    target: "Target",
+    names: tuple[str, ...],
+    found: "Mapping[str, Detections]",
+    columns: int = 4,
+) -> "Figure":
+    """One image [H, W, 3] with its objects, and beside it what several networks detect in it.
+
+    found   label -> detections, already filtered by score. A detection whose class and place (IoU 0.5) are
+            those of an object not yet found is drawn blue, any other one orange.
+    """
+    import matplotlib.pyplot as plt
+
+    panels = len(found) + 1
+    rows = -(-panels // columns)
+    figure, axes = plt.subplots(rows, min(columns, panels), figsize=(7.2, 2.15 * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    first, *rest = axes.flat
+    first.imshow(pixels, interpolation="nearest")
+    first.set_title("objects", fontsize=8)
+    _objects(first, pixels, target, names)
+    for axis, (label, detections) in zip(rest, found.items(), strict=False):
+        axis.imshow(pixels, interpolation="nearest")
+        axis.set_title(label, fontsize=8)
+        right = matched(detections, _corners(target, pixels), target.labels.numpy())
+        for box, name, score, good in zip(
+            detections.boxes, detections.names, detections.scores, right, strict=True
+        ):
+            _box(axis, box, f"{name} {score:.2f}", _FOUND if good else _FALSE)
+    return figure
+
+
+def matched(detections: "Detections", boxes: np.ndarray, labels: np.ndarray, iou: float = 0.5) -> list[bool]:
+    """Whether each detection finds an object of its class that no better one has found, as AP counts it.
+
+    boxes [M, 4] xyxy px and labels [M] of the objects. In the order of the detections, best first.
+    """
+    import torch
+
+    from rfdetr.training.boxes import overlaps
+
+    def centred(corners: np.ndarray) -> torch.Tensor:
+        low, high = torch.from_numpy(np.asarray(corners, dtype=np.float64)).split(2, dim=-1)
+        return torch.cat([(low + high) / 2, high - low], dim=-1)
+
+    shared = overlaps(centred(detections.boxes)[:, None], centred(boxes)[None])[0].numpy()
+    taken: set[int] = set()
+    right = [False] * len(detections)
+    for index in np.argsort(-detections.scores, kind="stable"):
+        free = [k for k in range(len(boxes)) if labels[k] == detections.labels[index] and k not in taken]
+        if not free:
+            continue
+        best = max(free, key=lambda k: shared[index, k])
+        if shared[index, best] >= iou:
+            taken.add(best)
+            right[index] = True
+    return right
+
+
+def _corners(target: "Target", pixels: np.ndarray) -> np.ndarray:
+    """Boxes of a target as [M, 4] xyxy px."""
+    height, width = pixels.shape[:2]
+    centre = target.boxes.numpy() * np.array([width, height, width, height])
+    return np.concatenate([centre[:, :2] - centre[:, 2:] / 2, centre[:, :2] + centre[:, 2:] / 2], axis=1)
+
+
+def _objects(axis: Any, pixels: np.ndarray, target: "Target", names: tuple[str, ...]) -> None:
+    if target.masks is not None:
+        for mask in target.masks.numpy():
+            axis.contour(mask, levels=[0.5], colors=[_FALSE], linewidths=0.7)
+    for box, label in zip(_corners(target, pixels), target.labels.tolist(), strict=True):
+        _box(axis, box, names[label], _TRUE)
+
+
+def _box(axis: Any, box: np.ndarray, text: str, colour: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    left, top, right, bottom = (float(v) for v in box)
+    axis.add_patch(
+        Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2)
+    )
+    place = {"boxstyle": "square,pad=0.1", "facecolor": colour, "edgecolor": "none"}
+    axis.text(left, top, text, fontsize=5.5, color="white", va="bottom", bbox=place, clip_on=True)

@@ -1,0 +1,169 @@
+"""Evidence of every chapter as its notebook makes it, small: what the tests of verdicts mutate.
+
+Chapters that only count use their own functions. Those that train get made-up results in which the claims
+hold, since a network trained for a second shows nothing.
+"""
+
+from functools import cache
+
+import pandas as pd
+
+from rfdetr.arch import PRESETS
+from rfdetr.benchmark.flops import analytic
+from rfdetr.experiments import (
+    ch01_exactness,
+    ch02_search_space,
+    ch03_flexible_patches,
+    ch05_knobs,
+    ch07_families,
+    ch10_ablation,
+    ch12_configurations,
+    ch_a_recipe,
+    ch_c_counting,
+    ch_e_larger_variants,
+)
+from rfdetr.experiments.base import kept
+from rfdetr.experiments.base.profiles import PROFILES
+from rfdetr.model.config import preset_config
+from rfdetr.training.config import TrainConfig
+
+
+def _interval(names, values):
+    columns = ["low", "high"]
+    return pd.DataFrame(values, columns=[*names, *columns])
+
+
+def _unseen():
+    names = ["side", "arch", "below", "above", "AP", "neighbours", "difference"]
+    rows = [(13, "r104", "r96", "r112", 0.70, 0.70, 0.001, -0.01, 0.012)]
+    return _interval(names, [*rows, (15, "r120", "r112", "r128", 0.71, 0.715, -0.004, -0.013, 0.006)])
+
+
+def _parity():
+    quantities = ("logits", "boxes", "enc_logits", "enc_boxes", "projector", "masks")
+    return pd.DataFrame(
+        [("seg-nano", quantity, 2e-6, ch01_exactness.LIMIT) for quantity in quantities],
+        columns=["configuration", "quantity", "difference", "limit"],
+    )
+
+
+@cache
+def _kept():
+    return kept.load("full-search").tables["table"]
+
+
+def _architecture():
+    blocks = pd.DataFrame(
+        {"kind": ["windowed", "windowed", "global"] * 2, "windows_reached": [1, 1, 4, 1, 1, 4]}
+    )
+    cuts = pd.DataFrame({"decoder_layers": [0, 1, 2], "difference": [0.0, 1e-16, 0.0]})
+    subnets = pd.DataFrame({"arch": ["a", "b"], "difference": [0.0, 1e-15]})
+    lists = pd.DataFrame({"list": ["released models", "Appendix A"], "difference": [0.06, -1.28]})
+    return {"blocks": blocks, "lists": lists, "parity": _parity(), "subnets": subnets, "cuts": cuts}
+
+
+def _search():
+    chosen = _interval([], [])
+    chosen = pd.DataFrame(
+        {
+            "predicted_ms": [1.0, 2.0, 4.0],
+            "test_AP": [0.4, 0.6, 0.7],
+            "test_low": [0.37, 0.57, 0.67],
+            "test_high": [0.43, 0.63, 0.73],
+        }
+    )
+    table = _kept()
+    return {
+        "chosen": chosen,
+        "kept": table,
+        "kept_nominal": ch05_knobs.nominal_table(table, PROFILES["full"].recipe.search),
+        "recheck": pd.DataFrame({"AP": [0.5, 0.6], "kept_AP": [0.5, 0.6001]}),
+    }
+
+
+def _half_precision():
+    accuracy = _interval(["what", "AP", "difference"], [("a", 0.7, 0, 0, 0), ("b", 0.7, 0, 0, 0)])
+    accuracy.loc[2] = ["c", 0.7, -0.0001, -0.0004, 0.0002]
+    overflow = _interval(
+        ["what", "AP", "difference"],
+        [("a", 0.7, 0, 0, 0), ("b", 0.01, -0.69, -0.7, -0.68), ("c", 0.7, 0.0, -0.001, 0.001)],
+    )
+    t4 = pd.DataFrame(
+        {
+            "model": ["nano"] * 3,
+            "requested": ["fp16"] * 3,
+            "protocol": ["buffered"] * 3,
+            "pause_ms": [0, 200, 400],
+            "latency_ms": [2.5, 2.3, 2.3],
+            "throttle": ["throttled", "clean", "clean"],
+        }
+    )
+    return {"accuracy": accuracy, "overflow": overflow, "t4_rows": t4}
+
+
+def _drops():
+    changes = ["decoder_layers", "queries", "AP", "change", "gflops_ratio"]
+    queries = _interval(changes, [(d, 20, 0.7, -0.003, 0.97, -0.006, 0.001) for d in (0, 1, 2, 3)])
+    layers = _interval(
+        ["dropped", *changes],
+        [(1, 2, 30, 0.7, -0.02, 0.95, -0.025, -0.014), (3, 0, 30, 0.4, -0.3, 0.85, -0.33, -0.27)],
+    )
+    depths = _interval(
+        ["decoder_layers", "AP", "gflops"],
+        [(0, 0.41, 0.4, 0.38, 0.44), (1, 0.6, 0.5, 0.57, 0.63), (3, 0.72, 0.6, 0.7, 0.74)],
+    )
+    return {"depths": depths, "queries": queries, "last_layer": layers}
+
+
+def _counts():
+    """`ch12_configurations.count_table` by formula instead of torch's counter, which takes longer."""
+    rows = []
+    for name, preset in PRESETS.items():
+        found = analytic(preset_config(name), convention="published")
+        rows.append((name, preset.params_m, found.params / 1e6, preset.gflops, found.gflops))
+    columns = ["configuration", "params_printed", "params_m", "gflops_printed", "gflops"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+PREFIX = "rfdetr.experiments"
+EVIDENCE = {
+    f"{PREFIX}.ch01_claims": _architecture(),
+    f"{PREFIX}.ch02_claims": {
+        "windows": ch02_search_space.window_costs(),
+        "drawn": ch02_search_space.drawn_token_grids(),
+        "training": ch02_search_space.training_costs(),
+    },
+    f"{PREFIX}.ch03_claims": {
+        "errors": ch03_flexible_patches.errors(40, sizes=(12, 16, 20), seed=1),
+        "positions": ch03_flexible_patches.position_errors(),
+    },
+    f"{PREFIX}.ch04_claims": {"unseen_grids": _unseen(), "unseen_patches": _unseen()},
+    f"{PREFIX}.ch05_claims": _search(),
+    f"{PREFIX}.ch06_claims": _half_precision(),
+    f"{PREFIX}.ch07_claims": {"families": ch07_families.family_table(ch07_families.DETECTION)},
+    f"{PREFIX}.ch10_claims": {
+        "steps": ch10_ablation.step_counts(),
+        "backbones": ch10_ablation.backbone_depths(),
+    },
+    f"{PREFIX}.ch12_claims": {
+        "counts": _counts(),
+        "steps": ch12_configurations.decoder_steps(),
+        "masks": ch12_configurations.mask_head_cost(),
+        "positions": ch12_configurations.position_grids(),
+        "widths": ch12_configurations.width_table(),
+    },
+    f"{PREFIX}.ch_a_claims": {
+        "rates": ch_a_recipe.learning_rates(),
+        "layer_decay": TrainConfig().layer_decay,
+        "accumulation": ch_a_recipe.accumulation(),
+        "padding": ch_a_recipe.padding(),
+    },
+    f"{PREFIX}.ch_b_claims": _drops(),
+    f"{PREFIX}.ch_c_claims": {
+        "nine": ch_c_counting.table_9(),
+        "checks": ch_c_counting.formula_check(("nano",)),
+        "default": ch_c_counting.default_counter(),
+    },
+    f"{PREFIX}.ch_e_claims": {"family": ch_e_larger_variants.family_counts()},
+}  # fmt: skip
+"""Module of claims -> its evidence by name."""
