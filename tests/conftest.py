@@ -45,6 +45,12 @@ def scramble(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     return model
 
 
+@pytest.fixture(autouse=True, scope="session")
+def data_home(tmp_path_factory):
+    """Converted datasets go to a folder of the test run, not into the user's cache."""
+    os.environ["RFDETR_DATA"] = str(tmp_path_factory.mktemp("data-home"))
+
+
 @pytest.fixture
 def tiny():
     """A tiny detection supernet in float64, evaluation mode, scrambled weights."""
