@@ -24,7 +24,7 @@ def pictures(folder, count, side=96, seed=0):
     return entries
 
 
-def annotations(entries, boxes):
+def annotations(entries, boxes, names=COCO_CATEGORIES, masks=False):
     """COCO's file for pictures and (position of the picture, category id, [left, top, width, height])."""
     listed = [
         {
@@ -34,17 +34,23 @@ def annotations(entries, boxes):
             "bbox": box,
             "area": box[2] * box[3],
             "iscrowd": 0,
+            **({"segmentation": [outline(*box)]} if masks else {}),
         }
         for number, (position, category, box) in enumerate(boxes, start=1)
     ]
-    categories = [{"id": i, "name": name, "supercategory": "thing"} for i, name in COCO_CATEGORIES.items()]
+    categories = [{"id": i, "name": name, "supercategory": "thing"} for i, name in names.items()]
     return {"images": entries, "annotations": listed, "categories": categories}
 
 
-def split(root, name, entries, boxes):
+def outline(left, top, width, height):
+    """The polygon of a box."""
+    return [left, top, left + width, top, left + width, top + height, left, top + height]
+
+
+def split(root, name, entries, boxes, masks=False):
     """Write `annotations/instances_<name>.json`; the pictures lie in `<name>/`."""
     (root / "annotations").mkdir(parents=True, exist_ok=True)
-    text = json.dumps(annotations(entries, boxes))
+    text = json.dumps(annotations(entries, boxes, masks=masks))
     (root / "annotations" / f"instances_{name}.json").write_text(text, encoding="utf-8")
 
 
