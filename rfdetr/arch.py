@@ -166,6 +166,10 @@ class SearchSpace:
             if not values:
                 raise ArchError(f"the search space has no {name}")
             object.__setattr__(self, name, tuple(sorted(set(values))))
+        self._check()
+
+    def _check(self) -> None:
+        """Raise ArchError when a point of the grid is no architecture."""
         round_resolution(self.resolutions[0], self.patch_sizes[-1], self.windows[-1])
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rfdetr import SearchSpace
 from rfdetr.arch import Arch
 from rfdetr.search.pareto import front_mask
-from rfdetr.search.run import candidates
+from rfdetr.search.timing import candidates
 
 SPACE = SearchSpace((64, 96, 128), (8, 16), (1, 2), (0, 1, 2), (5, 10))
 

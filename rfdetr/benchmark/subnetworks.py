@@ -81,13 +81,8 @@ def measure_latency(
         tempfile.TemporaryDirectory() as scratch,
     ):
         folder = Path(cache_dir) if cache_dir is not None else Path(scratch)
-        if runtime in TORCH_RUNTIMES:
-            load = _torch_loader(model, runtime, precision, threads, device)
-        else:
-            load = _file_loader(
-                model, wanted, runtime, precision, threads, device, folder, images, report, log
-            )
-        with _kept_threads():
+        load = loader(model, wanted, runtime, precision, threads, device, folder, images, report, log)
+        with kept_threads():
             timed = _time_all(wanted, load, at_once, rounds, passes, pause_ms, max_seconds, report, total)
     frame = pd.DataFrame([_row(arch, *timed[arch], threads) for arch in wanted])
     # Plain values: pandas copies and compares what is in attrs.
@@ -96,17 +91,7 @@ def measure_latency(
     return frame
 
 
-def _torch_loader(model: RFDETR, runtime: str, precision: str, threads: int, device: int) -> Loader:
-    import torch
-
-    from rfdetr.benchmark.runtimes.torch import TorchRuntime
-
-    where = f"cuda:{device}" if torch.cuda.is_available() else "cpu"
-    mode = runtime.partition("-")[2] or "eager"
-    return lambda arch: TorchRuntime.of(model.subnet(arch), mode, where, precision, threads=threads)
-
-
-def _file_loader(
+def loader(
     model: RFDETR,
     wanted: Sequence[Arch],
     runtime: str,
@@ -114,13 +99,24 @@ def _file_loader(
     threads: int,
     device: int,
     folder: Path,
-    images: "DetectionDataset | None",
-    report: Report,
-    log: Callable[[str], None],
+    images: "DetectionDataset | None" = None,
+    report: Report = lambda done, total: None,
+    log: Callable[[str], None] = print,
 ) -> Loader:
-    """Export and convert all, then load one by one."""
+    """A function that loads any of the `wanted` sub-networks; their files are exported and converted first.
+
+    The arguments are those of `measure_latency`, with a precision that `check_runtime` has given.
+    """
     from rfdetr.export.onnx import export_many
 
+    if runtime in TORCH_RUNTIMES:
+        import torch
+
+        from rfdetr.benchmark.runtimes.torch import TorchRuntime
+
+        where = f"cuda:{device}" if torch.cuda.is_available() else "cpu"
+        mode = runtime.partition("-")[2] or "eager"
+        return lambda arch: TorchRuntime.of(model.subnet(arch), mode, where, precision, threads=threads)
     total = (2 + converts(runtime, precision)) * len(wanted)
     artifacts = export_many(model, wanted, folder, progress=lambda done, _: report(done, total))
     if converts(runtime, precision):
@@ -131,7 +127,7 @@ def _file_loader(
 
 
 @contextmanager
-def _kept_threads() -> Any:
+def kept_threads() -> Any:
     """PyTorch's number of threads belongs to the process: set back what its runtimes change."""
     import torch
 

@@ -16,7 +16,9 @@ from rfdetr.cli.data import app as data_app
 from rfdetr.cli.measure import benchmark, export, t4
 from rfdetr.cli.nas import nas
 from rfdetr.cli.predict import predict
-from rfdetr.cli.search import results, search, select
+from rfdetr.cli.results import results
+from rfdetr.cli.search import search
+from rfdetr.cli.select import select
 from rfdetr.cli.train import evaluate, train
 from rfdetr.errors import UserError
 from rfdetr.interrupts import Interrupted, interruptible

@@ -110,6 +110,17 @@ def suggestion(model: "RFDETR") -> Arch:
     )
 
 
+def chosen_device(name: str) -> str:
+    """cpu or cuda for "auto"; UserError when cuda is asked for and is not there."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError("there is no CUDA device here: use --device cpu, or a build of torch for its driver")
+    return name
+
+
 def chosen_data(model: "RFDETR | None", data: str | None) -> str:
     """The dataset that --data names, or the one that the network was trained on, which is then said."""
     if data is not None:

@@ -1,134 +1,297 @@
-"""`python -m rfdetr search`, `select` and `results`: search, choose from a finished search, make a kept
-result anew.
-"""
+"""`python -m rfdetr search`: accuracies of a grid of sub-networks, latencies, the front."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rfdetr.arch import Arch, SearchSpace
-from rfdetr.cli.arguments import Data, SkipMissing, Weights, chosen_data, open_data, with_knobs
+from rfdetr.arch import SearchSpace
+from rfdetr.cli.arguments import (
+    Categories,
+    Data,
+    SkipMissing,
+    Weights,
+    chosen_data,
+    chosen_device,
+    numbers,
+    open_data,
+    with_knobs,
+)
+from rfdetr.cli.measure import PRECISION_HELP
 from rfdetr.errors import UserError
 from rfdetr.networks import open_network
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from rfdetr.data.dataset import DetectionDataset
     from rfdetr.model.detector import RFDETR
+    from rfdetr.search.run import SearchResult
+
+_GRID, _LATENCY, _MANY = "Grid", "Latency", "Less, or more machines"
 
 
 def search(
     weights: Weights,
     data: Data = None,
+    categories: Categories = None,
+    skip_missing: SkipMissing = False,
     split: Annotated[str, typer.Option(help="Split that decides; keep test for the end.")] = "val",
     out: Annotated[Path, typer.Option(help="Folder of the table, the front and finished work.")] = Path(
         "runs/search"
     ),
-    profile: Annotated[str, typer.Option(help="Search grid to start from.")] = "cpu",
-    resolutions: Annotated[str | None, typer.Option(help="Search grid, px.")] = None,
-    patch_sizes: Annotated[str | None, typer.Option(help="Search grid, px.")] = None,
-    windows: Annotated[str | None, typer.Option(help="Search grid, windows per side.")] = None,
-    decoder_layers: Annotated[str | None, typer.Option(help="Search grid, e.g. 0,1,2,3.")] = None,
-    queries: Annotated[str | None, typer.Option(help="Search grid, e.g. 10,20,30.")] = None,
-    measured: Annotated[int, typer.Option(help="Sub-networks whose latency is measured.")] = 40,
-    threads: Annotated[int, typer.Option(help="CPU threads for the latency.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of the sample that is measured.")] = 0,
-    worker: Annotated[
-        bool, typer.Option(help="Be one of many workers of a search kept in --storage.")
-    ] = False,
-    storage: Annotated[
-        str,
-        typer.Option(
-            help="sqlite:///FILE, postgresql://..., or journal:///FILE. Without --worker: join, then measure."
-        ),
+    metric: Annotated[
+        str, typer.Option(help="What decides: AP, mask_AP, AP50, ...; default: mask_AP with masks, else AP.")
     ] = "",
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto: of the evaluation.")] = "auto",
-    runtime: Annotated[str, typer.Option(help="Runtime of the latencies, see `benchmark`.")] = "onnxruntime",
-    workers: Annotated[int, typer.Option(help="Of the estimate of --dry-run.")] = 1,
-    dry_run: Annotated[bool, typer.Option(help="Estimate the cost and stop.")] = False,
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            help="Tokens a side, e.g. 10,11,12, in place of resolutions; default: those of the training.",
+            rich_help_panel=_GRID,
+        ),
+    ] = None,
+    resolutions: Annotated[str | None, typer.Option(help="Pictures, px.", rich_help_panel=_GRID)] = None,
+    patch_sizes: Annotated[
+        str | None, typer.Option(help="px; default: the trained ones and 8 to 16.", rich_help_panel=_GRID)
+    ] = None,
+    windows: Annotated[
+        str | None, typer.Option(help="Windows per side; default: as trained.", rich_help_panel=_GRID)
+    ] = None,
+    decoder_layers: Annotated[
+        str | None, typer.Option(help="e.g. 0,1,2,3; default: all.", rich_help_panel=_GRID)
+    ] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option(help="e.g. 10,20,30; default: all, two and one third.", rich_help_panel=_GRID),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="The grid of smoke, cpu, full, gpu or t4 instead.", rich_help_panel=_GRID),
+    ] = None,
+    runtime: Annotated[
+        str, typer.Option(help="Runtime of the latencies, see `benchmark`.", rich_help_panel=_LATENCY)
+    ] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP, rich_help_panel=_LATENCY)] = "",
+    measured: Annotated[
+        int,
+        typer.Option(
+            help="Sub-networks that are timed besides the front; the others' latency is predicted.",
+            rich_help_panel=_LATENCY,
+        ),
+    ] = 40,
+    threads: Annotated[int, typer.Option(help="CPU threads.", rich_help_panel=_LATENCY)] = 1,
+    gpu: Annotated[int, typer.Option(help="Index of the GPU, as CUDA counts.", rich_help_panel=_LATENCY)] = 0,
+    time_again: Annotated[
+        bool, typer.Option(help="Measure again what was measured before.", rich_help_panel=_LATENCY)
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the sample that is timed.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto: of the accuracies.")] = "auto",
     budget: Annotated[
-        float | None, typer.Option(help="Spend this part of the exact search's cost, e.g. 0.02.")
+        float | None,
+        typer.Option(
+            help="Spend this part of the exact search's cost, timing included, e.g. 0.05.",
+            rich_help_panel=_MANY,
+        ),
     ] = None,
     sampler: Annotated[
         str,
         typer.Option(
             help="With --budget: multifidelity, halving, hyperband, tpe-hyperband, token-rule-tenth (few"
-            " images first); guided, token-rule, tpe, nsga2, random, cheap-random (all images)."
+            " images first); guided, token-rule, tpe, nsga2, random, cheap-random (all images).",
+            rich_help_panel=_MANY,
         ),
     ] = "multifidelity",
-    skip_missing: SkipMissing = False,
+    dry_run: Annotated[bool, typer.Option(help="Estimate the cost and stop.", rich_help_panel=_MANY)] = False,
+    workers: Annotated[int, typer.Option(help="Of that estimate.", rich_help_panel=_MANY)] = 1,
+    worker: Annotated[
+        bool,
+        typer.Option(help="Be one of many workers of a search kept in --storage.", rich_help_panel=_MANY),
+    ] = False,
+    storage: Annotated[
+        str,
+        typer.Option(
+            help="sqlite:///FILE, postgresql://..., journal:///FILE. Without --worker: join, then measure.",
+            rich_help_panel=_MANY,
+        ),
+    ] = "",
 ) -> None:
-    """Evaluate a grid of sub-networks, measure latencies, print the Pareto front.
+    """Evaluate a grid of sub-networks on data, measure latencies, print the Pareto front.
 
-    With --budget a sampler decides which sub-networks are looked at, and on how many images, until that part
-    of the cost is spent; the table then has the AP that is expected on all images.
-
-    With --worker only the accuracies are computed (accuracy.csv), by as many workers as are started with the
-    same --storage; each may join, leave or be killed at any time. With --budget they wait for a process
-    without --worker, which measures the latencies.
+    The default grid is made from what the network was trained with. With --budget a sampler decides which
+    sub-networks are looked at, and on how many images; the table then has the accuracy that is expected on
+    all images. With --worker only accuracies are computed (accuracy.csv), by as many workers as are started
+    with the same --storage; each may join, leave or be killed at any time. With --budget they wait for a
+    process without --worker, which measures the latencies.
     """
+    from rfdetr.benchmark.lab import training_images
     from rfdetr.data.checks import before_search
-    from rfdetr.experiments.base.profiles import get_profile
     from rfdetr.provenance import provenance
-    from rfdetr.search.budget import check_options
+    from rfdetr.search.run import chosen_metric
     from rfdetr.search.run import search as run
-    from rfdetr.search.run import search_within
+    from rfdetr.search.spending import search_within
 
-    if budget is not None and dry_run:
-        raise UserError("--budget says what is spent: leave out --dry-run")
-    if budget is not None:
-        check_options(budget, sampler)
-    model = open_network(weights).to(chosen_device(device))
-    dataset = open_data(chosen_data(model, data), split, skip_missing)
+    precision = _check(locals())
+    model = open_network(weights, categories).to(chosen_device(device))
+    given = {
+        "resolutions": resolutions,
+        "patch_sizes": patch_sizes,
+        "windows": windows,
+        "decoder_layers": decoder_layers,
+        "queries": queries,
+    }
+    space = chosen_space(model, profile, tokens, given)
+    model.config.check(space.largest)
+    name = chosen_data(model, data)
+    dataset = open_data(name, split, skip_missing)
     before_search(dataset)
-    base = get_profile(profile).recipe.search
-    depths = tuple(d for d in base.decoder_layers if d <= model.config.decoder_layers)
-    counts = tuple(q for q in base.queries if q <= model.config.queries) or (model.config.queries,)
-    base = SearchSpace(base.resolutions, base.patch_sizes, base.windows, depths, counts)
-    space = with_knobs(
-        base,
-        resolutions=resolutions,
-        patch_sizes=patch_sizes,
-        windows=windows,
-        decoder_layers=decoder_layers,
-        queries=queries,
-    )
+    options: dict[str, Any] = {
+        "metric": chosen_metric(model, dataset, metric),
+        "measured": measured,
+        "runtime": runtime,
+        "precision": precision,
+        "threads": threads,
+        "gpu": gpu,
+        "time_again": time_again,
+        "seed": seed,
+        "origin": provenance(profile, seed),
+    }
     if dry_run:
-        from rfdetr.search.study import dry_run as estimate
-
-        print(estimate(model, dataset, space, workers).T.to_string(header=False))
+        _estimate(model, dataset, space, workers, measured, runtime)
         return
     if worker:
         storage = storage or f"sqlite:///{out / 'search.db'}"
-        within = None if budget is None else {"budget": budget, "sampler": sampler, "seed": seed}
-        _work(model, dataset, space, storage, out, within)
+        within = {"budget": budget, "sampler": sampler, "seed": seed, "metric": options["metric"]}
+        _work(model, dataset, space, storage, out, within if budget is not None else None)
         return
-    given: dict[str, Any] = {
-        "measured": measured,
-        "threads": threads,
-        "seed": seed,
-        "runtime": runtime,
-        "origin": provenance(profile, seed),
-    }
+    if precision.startswith("int8") or precision == "fp16":
+        options["images"] = training_images(name, dataset)
     if budget is None:
-        result = run(model, dataset, space, out, storage=storage, **given)
+        result = run(model, dataset, space, out, storage=storage, **options)
     else:
-        result = search_within(budget, model, dataset, space, out, sampler=sampler, storage=storage, **given)
-    shown = ("AP", "AP_sd", "AP50", "images", "gflops", "predicted_ms", "latency_ms")
-    columns = [*Arch.KNOBS, *(c for c in shown if c in result.front)]
-    print(result.front[columns].to_string(index=False, float_format=lambda v: f"{v:.3f}"))
-    print(f"{len(result.table)} sub-networks: {result.path}")
+        result = search_within(
+            budget, model, dataset, space, out, sampler=sampler, storage=storage, **options
+        )
+    show(result)
 
 
-def chosen_device(name: str) -> str:
-    """cpu or cuda for "auto"; UserError when cuda is asked for and is not there."""
-    import torch
+def _check(given: dict[str, Any]) -> str:
+    """The precision of the latencies. UserError for what cannot work, before anything is loaded."""
+    from rfdetr.benchmark.runtimes import check_runtime
+    from rfdetr.search.budget import check_options
+    from rfdetr.search.storage import check_storage
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError("there is no CUDA device here: use --device cpu, or a build of torch for its driver")
-    return name
+    budget, worker, out = given["budget"], given["worker"], given["out"]
+    if budget is not None:
+        if given["dry_run"]:
+            raise UserError("--budget says what is spent: leave out --dry-run")
+        check_options(budget, given["sampler"])
+    if given["tokens"] and given["resolutions"]:
+        raise UserError("give --tokens or --resolutions, not both: one follows from the other")
+    for name in ("measured", "workers", "threads"):
+        if given[name] < 1:
+            raise UserError(f"--{name} must be at least 1, not {given[name]}")
+    if given["storage"]:
+        check_storage(given["storage"])
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out takes a folder, and {out} is a file")
+    if worker or given["dry_run"]:
+        return ""
+    return check_runtime(given["runtime"], given["precision"], given["gpu"])
+
+
+def chosen_space(
+    model: "RFDETR", profile: str | None, tokens: str | None, given: dict[str, str | None]
+) -> SearchSpace:
+    """The grid: the network's own, or a profile's, with what was given; says which it is."""
+    from rfdetr.experiments.base.profiles import get_profile
+    from rfdetr.search.space import TokenSpace, default_space
+
+    if profile is not None:
+        base = get_profile(profile).recipe.search
+        depths = tuple(d for d in base.decoder_layers if d <= model.config.decoder_layers)
+        counts = tuple(q for q in base.queries if q <= model.config.queries) or (model.config.queries,)
+        base = SearchSpace(base.resolutions, base.patch_sizes, base.windows, depths, counts)
+        if tokens is None:
+            return with_knobs(base, **given)
+    else:
+        base = default_space(model)
+    if given["resolutions"] is not None:
+        return with_knobs(base, **given)
+    values = {n: numbers(t, n.replace("_", "-")) if (t := given[n]) else getattr(base, n) for n in given}
+    sides = numbers(tokens, "tokens") if tokens else getattr(base, "sides", ())
+    del values["resolutions"]
+    # Fewer tokens than windows are no architecture; of the default ones these are left out.
+    kept = sides if tokens else tuple(s for s in sides if s >= max(values["windows"]))
+    space = TokenSpace.of(kept or sides, **values)
+    print(f"grid: {space}")
+    return space
+
+
+def show(result: "SearchResult") -> None:
+    """Print the front and what should be known about it."""
+    print(front_text(result.front, result.metric))
+    for note in result.notes:
+        print(f"- {note}")
+    print(f"{len(result.table)} sub-networks: {result.path}; README.md beside it says what else is kept")
+
+
+def front_text(front: "pd.DataFrame", metric: str) -> str:
+    """A front for a terminal, cheapest first, by the short names that other commands take."""
+    import pandas as pd
+
+    rows = []
+    for _, row in front.iterrows():
+        entry = {"arch": row["arch"], metric: f"{row[metric]:.3f}"}
+        if "images" in front and front["images"].nunique() > 1:
+            entry["images"] = str(int(row["images"]))
+        if f"{metric}_low" in front:
+            entry["95 %"] = f"{row[f'{metric}_low']:.3f} to {row[f'{metric}_high']:.3f}"
+        if f"deployed_{metric}" in front:
+            entry[f"deployed {metric}"] = f"{row[f'deployed_{metric}']:.3f}"
+        other = "AP50" if metric == "AP" else "AP"
+        if other in front and row[other] == row[other]:
+            entry[other] = f"{row[other]:.3f}"
+        entry["GFLOPs"] = f"{row['gflops']:.2f}"
+        entry["ms"] = f"{row['time_ms']:.3g}" + ("~" if bool(row["noisy"]) else "")
+        entry["trained"] = "" if row["trained"] else "untrained"
+        if "same_as" in front:
+            entry["same"] = f"= {row['same_as']}" if row["same_as"] else ""
+        rows.append(entry)
+    return pd.DataFrame(rows).to_string(index=False) if rows else "no sub-network has an accuracy"
+
+
+def _estimate(
+    model: "RFDETR",
+    dataset: "DetectionDataset",
+    space: SearchSpace,
+    workers: int,
+    measured: int,
+    runtime: str,
+) -> None:
+    from rfdetr.search.study import dry_run
+
+    row = dry_run(model, dataset, space, workers).iloc[0]
+    count = int(row["subnetworks"])
+    print(
+        f"{int(row['units'])} encoder settings (the unit of work: one encoder pass per image), {count}"
+        f" sub-networks ({int(row['points'])} grid points), {int(row['images'])} images"
+    )
+    print(
+        f"accuracies: {_duration(row['hours'])} with {workers} worker{'s' if workers > 1 else ''} like this"
+        f" machine, {row['shared_pflops']:.3g} PFLOP; sub-network by sub-network"
+        f" {_duration(row['one_by_one_hours'])}, {row['one_by_one_pflops']:.3g} PFLOP"
+    )
+    print(
+        f"latencies: {min(measured, count)} sub-networks and the front are exported and timed with {runtime}"
+        " afterwards, a few seconds each (not measured here)"
+    )
+
+
+def _duration(hours: float) -> str:
+    seconds = 3600 * hours
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if hours < 2 else f"{hours:.1f} h"
 
 
 def _work(
@@ -157,79 +320,3 @@ def _work(
     if within is not None:
         found = f"{len(table)} sub-networks, {table.attrs['units']} encoder settings looked at"
     print(f"{found}: {out / 'accuracy.csv'}")
-
-
-def select(
-    table: Annotated[Path, typer.Argument(help="table.csv of a search, or the folder that holds it.")],
-    weights: Annotated[
-        str | None, typer.Option(help="The searched network: export the chosen one to --out.")
-    ] = None,
-    max_latency_ms: Annotated[float | None, typer.Option(help="At most this latency.")] = None,
-    target_latency_ms: Annotated[float | None, typer.Option(help="This latency, within --tolerance.")] = None,
-    like: Annotated[
-        str | None, typer.Option(help="The printed latency of a detector, e.g. d-fine-s.")
-    ] = None,
-    tolerance: Annotated[float, typer.Option(help="Relative, of the target; the paper's is 0.1.")] = 0.1,
-    device: Annotated[str | None, typer.Option(help="Rows whose column `device` has this value.")] = None,
-    latency: Annotated[
-        str, typer.Option(help="Column that decides; default: predicted_ms or latency_ms.")
-    ] = "",
-    out: Annotated[Path, typer.Option(help="ONNX file to write, with --weights.")] = Path("selected.onnx"),
-) -> None:
-    """Choose the most accurate sub-network of a search for a latency and, with --weights, export it."""
-    import pandas as pd
-
-    from rfdetr.search.pareto import select as choose
-
-    path = table / "table.csv" if table.is_dir() else table
-    if not path.is_file():
-        raise UserError(
-            f"there is no table {path}: give the folder or the table.csv that `search` has written"
-        )
-    found = pd.read_csv(path)
-    column = latency or ("predicted_ms" if "predicted_ms" in found else "latency_ms")
-    limits: dict[str, Any] = {
-        "max_latency_ms": max_latency_ms,
-        "target_latency_ms": target_latency_ms,
-        "like": like,
-        "tolerance": tolerance,
-        "device": device,
-        "latency": column,
-    }
-    row = choose(found, **limits)
-    knobs = ", ".join(f"{knob} {int(row[knob])}" for knob in Arch.KNOBS)
-    print(f"{knobs}: AP {row['AP']:.3f}, {column} {row[column]:.3g}")
-    if weights is not None:
-        from rfdetr.search.study import export_selected
-
-        artifact = export_selected(open_network(weights), found, out, **limits)
-        print(f"{artifact.path}\nsha256 {artifact.sha256}")
-
-
-def results(
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="full-search, ranking, sampling-study, precision-study or fourteen-domains: hours each."
-        ),
-    ],
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default: the committed one.")] = None,
-    seed: Annotated[int, typer.Option(help="First seed.")] = 0,
-    jobs: Annotated[int, typer.Option(min=1, help="Parts done at the same time, each by a process.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto: of these processes.")] = "auto",
-    minutes: Annotated[
-        float | None, typer.Option(help="Stop then, and keep what is done; the same command goes on.")
-    ] = None,
-    part: Annotated[
-        list[str] | None, typer.Option(help="Only parts whose names begin so; keeps nothing yet.")
-    ] = None,
-    any_code: Annotated[
-        bool, typer.Option(help="Take parts that were made by other code, too; the result names its commits.")
-    ] = False,
-) -> None:
-    """Make one of the results that are kept in the repository anew; a stopped run goes on."""
-    from rfdetr.experiments.base.long_runs import make
-
-    devices = [chosen_device(device)] * jobs
-    seconds = None if minutes is None else 60 * minutes
-    print(make(name, out, seed, devices=devices, seconds=seconds, only=part or (), any_code=any_code))

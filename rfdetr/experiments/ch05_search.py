@@ -67,6 +67,8 @@ def exact_search(
             folder,
             measured=measured,
             threads=threads,
+            complete=False,
+            intervals=False,
             seed=seed,
             progress=report,
             origin=origin,

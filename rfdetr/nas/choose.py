@@ -20,7 +20,7 @@ from rfdetr.evaluation.coco import CocoResult, evaluate
 from rfdetr.files import strict, write_json
 from rfdetr.model.detector import RFDETR
 from rfdetr.nas.options import NasOptions
-from rfdetr.search.pareto import front, published_latency, select
+from rfdetr.search.pareto import front, latency_column, published_latency, select
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,11 +32,6 @@ SPREAD = (0.0, 0.5, 1.0)
 USEFUL = 0.5
 """That part has at least this share of the best accuracy."""
 RESAMPLES = 1000
-
-
-def latency_column(table: "pd.DataFrame") -> str:
-    """The column that decides: what all sub-networks have."""
-    return "predicted_ms" if "predicted_ms" in table else "latency_ms"
 
 
 def targets(options: NasOptions, table: "pd.DataFrame", metric: str) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ from rfdetr.data.registry import load_dataset
 from rfdetr.errors import UserError
 from rfdetr.evaluation.outcomes import Outcome, confusion, outcome, precision_recall
 from rfdetr.files import read_json
-from rfdetr.nas.choose import latency_column, read_detections
-from rfdetr.search.pareto import front_mask
+from rfdetr.nas.choose import read_detections
+from rfdetr.search.pareto import front_mask, latency_column
 
 if TYPE_CHECKING:
     import pandas as pd

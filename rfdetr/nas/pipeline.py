@@ -142,20 +142,24 @@ def trained(run: Run) -> None:
 
 def searched(run: Run) -> None:
     """Accuracies and latencies of the grid: exactly, or within the plan's budget."""
-    from rfdetr.search.run import search, search_within
+    from rfdetr.search.run import search
+    from rfdetr.search.spending import search_within
 
     settled = run.result("plan")
     given = {
         "measured": settled["measured"],
-        **{n: getattr(run.options, n) for n in ("runtime", "threads", "seed")},
+        "metric": run.metric,
+        **{n: getattr(run.options, n) for n in ("runtime", "precision", "threads", "seed")},
     }
     space = SearchSpace(**settled["search_space"])
 
     def work(folder: Path) -> dict[str, Any]:
         if settled["budget"] >= 1:
-            found = search(run.network(), run.data("val"), space, folder, **given)
+            found = search(run.network(), run.data("val"), space, folder, intervals=False, **given)
         else:
-            found = search_within(settled["budget"], run.network(), run.data("val"), space, folder, **given)
+            found = search_within(
+                settled["budget"], run.network(), run.data("val"), space, folder, intervals=False, **given
+            )
         return {"sub_networks": len(found.table), "front": len(found.front)}
 
     values = {

@@ -30,8 +30,8 @@ follows no schedule (Section 3).
 @dataclass(frozen=True)
 class Plan:
     """steps, tune_steps: of the supernet, and of each chosen network. measured: sub-networks that are timed.
-    budget: part of the exact search's cost that may be spent on accuracies; 1 for the exact search. seconds:
-    expected, by stage.
+    budget: part of the exact search's cost, timing included, that may be spent; 1 for the exact search.
+    seconds: expected, by stage.
     """
 
     steps: int
@@ -58,7 +58,7 @@ class Plan:
                 f"train      {self.steps:,} steps of {shown} images = {epochs:.0f} epochs"
                 f" (about {self.peak_mb / 1024:.1f} GB)"
             ),
-            f"search     accuracies: {search}; {self.measured} sub-networks timed",
+            f"search     {search}; {self.measured} sub-networks timed",
             *([f"fine-tune  {self.tune_steps:,} steps for each chosen network"] if self.tune_steps else []),
         ]
         times = ", ".join(f"{name} {_duration(s)}" for name, s in self.seconds.items())
@@ -90,8 +90,9 @@ def make_plan(
         limit = 3600 * options.hours * _MARGIN - _RESERVE_S
         if options.measured is None:
             measured = max(_FEWEST_MEASURED, min(_MEASURED, int(0.1 * limit / timing_s)))
-        budget = min(1.0, 0.12 * limit / max(search_s, 1e-9))
-        left = limit - measured * timing_s - budget * search_s
+        whole = search_s + measured * timing_s
+        budget = min(1.0, (0.12 * limit + measured * timing_s) / max(whole, 1e-9))
+        left = limit - budget * whole
         tuning = left * _FINE_TUNING / rounds if options.fine_tune else 0.0
         if options.steps is None:
             steps = int((left / rounds - tuning) / seconds)
@@ -102,7 +103,7 @@ def make_plan(
                 " more time, a smaller grid (--resolutions) or --steps"
             )
     tune = min(tune, steps // 3)
-    spent = {"train": steps * seconds, "search": budget * search_s + measured * timing_s}
+    spent = {"train": steps * seconds, "search": budget * (search_s + measured * timing_s)}
     if tune:
         spent["fine-tune"] = CHOSEN * tune * seconds
     if options.baseline:

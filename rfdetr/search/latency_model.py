@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 METHODS = ("terms", "terms+table", "terms+process", "terms+boosting")
 _KERNEL_ROWS = 120
-_FEWEST = 12  # measured sub-networks; fewer cannot be cross-validated
+FEWEST = 12
+"""Measured sub-networks; fewer cannot be cross-validated."""
 
 
 def knobs_array(archs: "Iterable[Arch] | pd.DataFrame") -> np.ndarray:
@@ -77,6 +78,7 @@ class LatencyModel:
     def __init__(self, method: str, knobs: np.ndarray, latency: np.ndarray, seed: int = 0) -> None:
         self.method, self.measured = method, len(latency)
         self.cross_validation: Any = None
+        self._floor = 0.0
         self._weights = _fit_terms(knobs, latency)
         base = terms(knobs) @ self._weights
         self._rest = _REST[method.partition("+")[2]](knobs, np.log(latency / base), seed)
@@ -104,8 +106,8 @@ class LatencyModel:
             raise UserError(
                 "latency_ms must be positive and finite in every row; drop the failed measurements"
             )
-        if len(rows) < _FEWEST:
-            raise UserError(f"{len(rows)} measured sub-networks are too few: measure at least {_FEWEST}")
+        if len(rows) < FEWEST:
+            raise UserError(f"{len(rows)} measured sub-networks are too few: measure at least {FEWEST}")
         part = np.random.default_rng(seed).permutation(len(rows)) % folds
         found = []
         for name in METHODS if method == "auto" else (method,):
@@ -120,9 +122,22 @@ class LatencyModel:
         model.cross_validation = table
         return model
 
+    @classmethod
+    def rough(cls, measured: "pd.DataFrame") -> "LatencyModel":
+        """From fewer measured sub-networks than `fit` needs: the sum of terms alone, its error not known.
+
+        UserError without any.
+        """
+        if not len(measured):
+            raise UserError("no sub-network was measured: nothing can be predicted")
+        model = cls("terms", knobs_array(measured), measured["latency_ms"].to_numpy(dtype=float))
+        # Terms that no measured one has may be left out altogether: no other can take no time at all.
+        model._floor = 0.5 * float(measured["latency_ms"].min())
+        return model
+
     def predict_knobs(self, knobs: np.ndarray) -> np.ndarray:
         """Latency in ms [N] of knobs [N, 5]."""
-        return terms(knobs) @ self._weights * np.exp(self._rest(knobs))
+        return np.maximum(terms(knobs) @ self._weights * np.exp(self._rest(knobs)), self._floor)
 
     def predict(self, archs: "Iterable[Arch] | pd.DataFrame") -> np.ndarray:
         """Latency in ms [N] of architectures or of the rows of a table with the five knobs."""

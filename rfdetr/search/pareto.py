@@ -116,6 +116,15 @@ def select(
     return kept.sort_values([accuracy, latency], ascending=[False, True], kind="stable").iloc[0]
 
 
+def latency_column(table: "pd.DataFrame") -> str:
+    """The column of a search's table that decides: time_ms (measured where it is, else predicted), or what
+    tables of earlier versions have.
+    """
+    return next(
+        name for name in ("time_ms", "predicted_ms", "latency_ms") if name in table or name == "latency_ms"
+    )
+
+
 def published_latency(name: str) -> float:
     """Printed T4 latency in ms of a detector of Tables 2, 3, 12 and 13, by a name like "d-fine-s" or
     "rf-detr-n".

@@ -1,4 +1,4 @@
-"""One search from a trained supernet to a table: accuracy of the whole grid, latency of a sample, the front.
+"""One search from a trained supernet to a table: accuracy of the whole grid, latencies, the front.
 
 Source: Section 3 ("grid search over all sub-networks") and Figure 1. The table and its provenance are the
 result; the front is computed from it.
@@ -9,14 +9,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.data.dataset import DetectionDataset
+from rfdetr.errors import UserError
+from rfdetr.evaluation.coco import METRICS
 from rfdetr.files import atomic_path, write_json
+from rfdetr.interrupts import interruptible
 from rfdetr.model.identity import fingerprint
-from rfdetr.search.grid import evaluate_grid, with_gflops
-from rfdetr.search.pareto import front, front_mask
+from rfdetr.search import folder as kept
+from rfdetr.search.grid import GridEvaluator, evaluate_grid, with_gflops
+from rfdetr.search.pareto import front
+from rfdetr.search.space import trained_triples
+from rfdetr.search.timing import Protocol, Timings, candidates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,13 +30,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """table: one row per evaluated sub-network. front: the rows that no other beats, by measured latency
-    (exact search) or by predicted latency (within a budget).
+    """table: one row per evaluated sub-network. front: the rows that no other beats in `metric` and time, all
+    of them measured, cheapest first. notes: what a reader of the front should know, one sentence each.
     """
 
     table: "pd.DataFrame"
     front: "pd.DataFrame"
     path: Path
+    metric: str = "AP"
+    notes: tuple[str, ...] = ()
+
+
+def chosen_metric(model: "RFDETR", dataset: DetectionDataset, metric: str = "") -> str:
+    """The number that decides: the one asked for, or mask_AP for a network and data with masks, else AP.
+
+    UserError for one that will not be there.
+    """
+    masks = model.config.segmentation and dataset.has_masks
+    known = [*METRICS, *(f"mask_{name}" for name in METRICS if masks)]
+    if metric and metric not in known:
+        hint = "" if masks or not metric.startswith("mask_") else " (the network or the data have no masks)"
+        raise UserError(f"--metric takes one of {', '.join(known)}, not {metric!r}{hint}")
+    return metric or ("mask_AP" if masks else "AP")
 
 
 def search(
@@ -41,118 +60,151 @@ def search(
     space: SearchSpace,
     out_dir: str | Path,
     *,
+    metric: str = "",
     measured: int = 40,
-    threads: int = 1,
-    seed: int = 0,
     runtime: str = "onnxruntime",
+    precision: str = "",
+    threads: int = 1,
+    gpu: int = 0,
+    images: DetectionDataset | None = None,
+    time_again: bool = False,
+    complete: bool = True,
+    intervals: bool = True,
+    seed: int = 0,
     storage: str = "",
     progress: bool | Callable[[int, int], None] = True,
     origin: dict[str, Any] | None = None,
 ) -> SearchResult:
-    """Evaluate every sub-network of `space` on `dataset`, time `measured` of them, write table.csv.
+    """Evaluate every sub-network of `space` on `dataset`, time `measured` of them and the whole front.
 
-    out_dir   table.csv, front.csv, search.json (provenance), evaluated/ (finished work, used again) and onnx/
-    measured  how many sub-networks are timed, see `candidates`
-    threads   CPU threads of the runtime;   runtime: see `rfdetr.benchmark.runtimes`
-    storage   URL of a search by many workers (`study.run_worker`): join it until it is done, and use its
-              accuracies
+    out_dir     table.csv, front.csv, latency.csv, search.json (provenance), README.md, and finished work that
+                is used again: evaluated/, intervals/, deployed/, onnx/
+    metric      what decides (`chosen_metric`)
+    measured    how many sub-networks are timed at first (`timing.candidates`); the latency of all others is
+                predicted from them
+    runtime, precision, threads, gpu, images   see `timing.Protocol`. With another precision than fp32 the
+                front's rows also have the accuracy of what was timed, deployed_<metric>
+    time_again  measure again what an earlier call has measured; otherwise those latencies are kept
+    complete    also time the rows that lie on the front by prediction, so that all of it is measured
+    intervals   bootstrap intervals for the front's rows, and `same_as` (`intervals.with_intervals`)
+    storage     URL of a search by many workers (`study.run_worker`): join it until it is done, and use its
+                accuracies
 
-    A stopped search goes on where it was. The columns are the five knobs, the COCO numbers, gflops, and
-    latency_ms (NaN where not measured).
+    A stopped search goes on where it was. Columns: arch and the five knobs, trained (whether training drew
+    this encoder setting), the COCO numbers, gflops, latency_ms and noisy (empty where not measured),
+    predicted_ms, time_ms (measured, else predicted).
     """
-    from rfdetr.benchmark.subnetworks import measure_latency
-
-    folder = Path(out_dir)
-    if storage:
-        points = with_gflops(model, space, _joined(model, dataset, space, storage, progress))
-    else:
-        kept = folder / "evaluated"
-        points = evaluate_grid(model, dataset, space, folder=kept, gflops=True, progress=progress)
-    table = points.drop(columns=["nominal_resolution", "nominal_queries"]).drop_duplicates(list(Arch.KNOBS))
-    table = table.reset_index(drop=True)
-    archs = candidates(table, measured, seed)
-    timed = measure_latency(
-        model, archs, runtime, threads, progress=progress is True, cache_dir=folder / "onnx"
-    )
-    table = table.merge(timed[[*Arch.KNOBS, "latency_ms"]], on=list(Arch.KNOBS), how="left")
-    best = front(table.dropna(subset=["latency_ms"]))
-    about = {
-        "space": asdict(space),
-        "measured": len(archs),
-        "seconds": points.attrs["seconds"],
-        "threads": threads,
-    }
-    return _write(folder, table, best, timed, model, dataset, about, origin)
+    folder, metric = Path(out_dir), chosen_metric(model, dataset, metric)
+    protocol = Protocol(runtime, precision, threads, gpu, images)
+    protocol.check()
+    with interruptible():
+        if storage:
+            points = with_gflops(model, space, _joined(model, dataset, space, storage, progress))
+        else:
+            points = evaluate_grid(
+                model, dataset, space, folder=folder / "evaluated", gflops=True, progress=progress
+            )
+        table = points.drop(columns=["nominal_resolution", "nominal_queries"])
+        table = table.drop_duplicates(list(Arch.KNOBS)).reset_index(drop=True)
+        timings = Timings(folder, model, fingerprint(model), protocol, time_again)
+        timings.measure(candidates(table, measured, seed, metric), progress is True)
+        about = {"space": asdict(space), "seconds": points.attrs["seconds"]}
+        return finish(
+            model, dataset, table, timings, folder, metric, about, origin, complete, intervals, seed, progress
+        )
 
 
-def search_within(
-    budget: float,
+def finish(
     model: "RFDETR",
     dataset: DetectionDataset,
-    space: SearchSpace,
-    out_dir: str | Path,
-    *,
-    sampler: str = "multifidelity",
-    measured: int = 40,
-    threads: int = 1,
-    seed: int = 0,
-    runtime: str = "onnxruntime",
-    storage: str = "",
-    progress: bool = True,
-    origin: dict[str, Any] | None = None,
+    table: "pd.DataFrame",
+    timings: Timings,
+    folder: Path,
+    metric: str,
+    about: dict[str, Any],
+    origin: dict[str, Any] | None,
+    complete: bool,
+    intervals: bool,
+    seed: int,
+    progress: bool | Callable[[int, int], None],
+    notes: tuple[str, ...] = (),
 ) -> SearchResult:
-    """Like `search`, for `budget` times its cost of evaluation (0.02: a fiftieth); see
-    `within.budgeted_search`.
-
-    Latencies of `measured` sub-networks, spread over the space, are measured first; a `LatencyModel` gives
-    those of all others as `predicted_ms`, which decides the front. The table holds all sub-networks with the
-    AP that is expected of them, or, with a sampler that looks at all images, the evaluated ones. storage: of
-    a search by many workers, which wait for the latencies of this process and take part in the evaluation.
-    """
-    from rfdetr.benchmark.subnetworks import measure_latency
-    from rfdetr.search.budget import check_options
-    from rfdetr.search.latency_model import LatencyModel, measurement_plan
-    from rfdetr.search.within import budgeted_search
-
-    check_options(budget, sampler)
-    folder = Path(out_dir)
-    archs = measurement_plan(space, measured, seed)
-    timed = measure_latency(model, archs, runtime, threads, progress=progress, cache_dir=folder / "onnx")
-    latency = LatencyModel.fit(timed, seed=seed)
-
-    def report(spent: float, units: int) -> None:
-        if progress:
-            print(f"{units} encoder settings, {spent:.1%} of the exact search's cost", flush=True)
-
-    table = budgeted_search(
-        model,
-        dataset,
-        space,
-        latency.predict,
-        sampler=sampler,
-        budget=budget,
-        seed=seed,
-        folder=folder / "evaluated",
-        storage=storage,
-        progress=report,
-    )
-    spent = table.attrs
-    table = table.rename(columns={"latency_ms": "predicted_ms"})
-    table = table.merge(timed[[*Arch.KNOBS, "latency_ms"]], on=list(Arch.KNOBS), how="left")
-    about: dict[str, Any] = {
-        "space": asdict(space),
-        "measured": len(archs),
-        "threads": threads,
-        "sampler": sampler,
-        "budget": budget,
-        "spent": spent["spent"],
-        "units": spent["units"],
+    """Latencies onto a table of accuracies, the front with what is known of it, and the files of a search."""
+    trained = trained_triples(model)
+    archs = [Arch(*map(int, row)) for row in table[list(Arch.KNOBS)].to_numpy()]
+    table = table.assign(arch=[a.id for a in archs], trained=[a.encoder in trained for a in archs])
+    if complete:
+        table = timings.complete_front(table, metric, progress is True, seed)
+    else:
+        table = timings.onto(table, seed)
+    best = front(table.dropna(subset=["latency_ms"]), metric, "time_ms")
+    best = _known_better(model, dataset, best, timings.protocol, folder, metric, intervals, seed)
+    extra = [c for c in best.columns if c not in table.columns]
+    table = table.merge(best[["arch", *extra]], on="arch", how="left") if extra else table
+    leading = ["arch", *Arch.KNOBS, "trained"]
+    table = table[[*leading, *(c for c in table.columns if c not in leading)]]
+    latency = timings.model_of_latency(seed)
+    about = {
+        **about,
+        "metric": metric,
+        "measured": len(timings.rows),
+        "threads": timings.protocol.threads,
+        "runtime": timings.protocol.runtime,
+        "precision": timings.protocol.check(),
         "latency_model": {
             "method": latency.method,
-            "cross_validation": latency.cross_validation.to_dict("records"),
+            "cross_validation": None
+            if latency.cross_validation is None
+            else latency.cross_validation.to_dict("records"),
         },
     }
-    return _write(folder, table, front(table, cost="predicted_ms"), timed, model, dataset, about, origin)
+    notes = (*notes, *kept.notes(table, best, timings, latency, metric))
+    for name, frame in (("table", table), ("front", best)):
+        with atomic_path(folder / f"{name}.csv") as temporary:
+            frame.to_csv(temporary, index=False)
+    write_json(
+        folder / "search.json",
+        {
+            "sub_networks": len(table),
+            "network": fingerprint(model),
+            "dataset": {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint},
+            **about,
+            "notes": list(notes),
+            "provenance": origin or {},
+        },
+    )
+    kept.describe(folder, dataset, metric, len(table), len(best))
+    return SearchResult(table, best, folder / "table.csv", metric, notes)
+
+
+def _known_better(
+    model: "RFDETR",
+    dataset: DetectionDataset,
+    best: "pd.DataFrame",
+    protocol: Protocol,
+    folder: Path,
+    metric: str,
+    intervals: bool,
+    seed: int,
+) -> "pd.DataFrame":
+    """The front with intervals and, where the precision changes it, with the accuracy of what was timed."""
+    from rfdetr.search.deployed import deployed_accuracy
+    from rfdetr.search.intervals import resampled_ap, with_intervals
+
+    archs = [Arch.parse(name) for name in best["arch"]]
+    if "images" in best and bool((best["images"] < len(dataset)).any()):
+        # Expected from few images: evaluating all to say how sure that is would cost what was to be saved.
+        reach = 1.96 * best[f"{metric}_sd"]
+        return best.assign(**{f"{metric}_low": best[metric] - reach, f"{metric}_high": best[metric] + reach})
+    if intervals and metric in ("AP", "mask_AP") and archs:
+        evaluator = GridEvaluator(model, dataset)
+        best = with_intervals(
+            best, resampled_ap(evaluator, archs, metric, seed, folder / "intervals"), metric
+        )
+    if protocol.check() != "fp32" and archs and intervals:
+        numbers = deployed_accuracy(model, archs, dataset, protocol, folder)
+        best = best.assign(**{f"deployed_{metric}": [numbers[arch][metric] for arch in archs]})
+    return best
 
 
 def _joined(
@@ -167,62 +219,3 @@ def _joined(
             print(state, flush=True)
 
     return run_worker(model, dataset, space, storage, on_progress=report)
-
-
-def _write(
-    folder: Path,
-    table: "pd.DataFrame",
-    best: "pd.DataFrame",
-    timed: "pd.DataFrame",
-    model: "RFDETR",
-    dataset: DetectionDataset,
-    about: dict[str, Any],
-    origin: dict[str, Any] | None,
-) -> SearchResult:
-    for name, frame in (("table", table), ("front", best), ("latency", timed)):
-        with atomic_path(folder / f"{name}.csv") as temporary:
-            frame.to_csv(temporary, index=False)
-    write_json(
-        folder / "search.json",
-        {
-            "sub_networks": len(table),
-            "network": fingerprint(model),
-            "dataset": {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint},
-            **about,
-            "provenance": origin or {},
-        },
-    )
-    return SearchResult(table, best, folder / "table.csv")
-
-
-def candidates(table: "pd.DataFrame", count: int, seed: int = 0) -> list[Arch]:
-    """Sub-networks worth timing, `count` of them (or all, if there are fewer).
-
-    Exporting is what takes long, and sub-networks of one encoder setting are cut out of one or two exports.
-    So a quarter as many settings are chosen, two thirds of them evenly from the front in (AP, GFLOPs), the
-    rest at random, and of each the ones on the front, then those with most and fewest layers and queries,
-    then random ones.
-    """
-    rng = np.random.default_rng(seed)
-    triples = table[list(Arch.KNOBS[:3])].apply(tuple, axis=1)
-    on_front = front_mask(table["AP"].to_numpy(), table["gflops"].to_numpy())
-    leading = list(dict.fromkeys(triples[on_front].iloc[np.argsort(table["gflops"][on_front].to_numpy())]))
-    others = sorted(set(triples) - set(leading))
-    settings = max(1, -(-count // 4))
-    from_front = max(-(-2 * settings // 3), settings - len(others))
-    chosen = [
-        leading[i]
-        for i in np.unique(np.linspace(0, len(leading) - 1, min(from_front, len(leading))).astype(int))
-    ]
-    chosen += [others[i] for i in rng.permutation(len(others))[: settings - len(chosen)]]
-
-    def order(rows: "pd.DataFrame") -> list[int]:
-        depth, queries = rows["decoder_layers"], rows["queries"]
-        extreme = depth.isin((depth.min(), depth.max())) & queries.isin((queries.min(), queries.max()))
-        rank = np.where(on_front[rows.index], 0, np.where(extreme, 1, 2))
-        return rows.index[np.lexsort((rng.random(len(rows)), rank))].tolist()
-
-    queues = [order(table[triples == triple]) for triple in chosen]
-    # In turn, so that every setting is measured before one is measured twice.
-    turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
-    return [Arch(*map(int, row)) for row in table.loc[sorted(turns[:count]), list(Arch.KNOBS)].to_numpy()]

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from rfdetr.benchmark.devices import visible, with_torch
 from rfdetr.benchmark.runtimes.base import Runtime
 from rfdetr.errors import UserError
 from rfdetr.export.artifact import Artifact
+from rfdetr.provenance import cpu_name, versions
 
 FILE_RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino", "tensorrt")
 TORCH_RUNTIMES = ("torch", "torch-compile", "torch-cudagraph")
@@ -52,6 +54,24 @@ def check_runtime(name: str, precision: str = "", device: int = 0) -> str:
 
         check_torch(name.partition("-")[2] or "eager", device)
     return precision
+
+
+def device_name(name: str, device: int = 0) -> str:
+    """What a runtime computes on here, in the words of its `RuntimeInfo.device`."""
+    if name in ("onnxruntime", "openvino"):
+        return cpu_name()
+    if name in TORCH_RUNTIMES:
+        import torch
+
+        return with_torch(device).name if torch.cuda.is_available() else cpu_name()
+    return visible(device).name
+
+
+def library_version(name: str) -> str:
+    """The installed version of what a runtime runs on."""
+    known = versions()
+    packages = [name.partition("-")[0], "onnxruntime-gpu" if name.startswith("onnxruntime") else ""]
+    return next((known[package] for package in packages if package in known), "unknown")
 
 
 def load_runtime(name: str, artifact: Artifact, precision: str = "", **options: Any) -> Runtime:
