@@ -11,11 +11,13 @@ missing and keeps the result. RFDETR_COMMIT names the commit where there is no r
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -68,6 +70,8 @@ def pack(folder: Path, archive: Path) -> int:
     out.
     """
     files = [p for p in folder.glob("*") if p.is_file() and not p.name.startswith((".", "crew"))]
+    # Packed pictures were made elsewhere and brought along.
+    files = [p for p in files if p.suffix != ".zip"]
     left, total = 0, 0
     with atomic_path(archive) as temporary, tarfile.open(temporary, "w:gz", compresslevel=6) as tar:
         for path in sorted(files, key=lambda p: p.stat().st_size):
@@ -160,22 +164,57 @@ def collect(store: Store, names: list[str], profile: str, seed: int, out: Path) 
             tar.add(folder, arcname="results")
 
 
+def print_findings(folder: Path, names: list[str]) -> None:
+    """The answers of the kept studies in a few lines."""
+    from rfdetr.experiments import ch04_precision, ch04_ranking_summary, ch04_sampling_study, ch09_analysis
+    from rfdetr.experiments.base import kept
+
+    for name in names:
+        try:
+            found = kept.load(name, folder)
+            if name == "ranking":
+                resampled = found.arrays["resampled"]
+                table = ch04_ranking_summary.summary(found.tables["networks"], resampled, draws=300)
+            elif name == "precision-study":
+                table = ch04_precision.summary(found.tables["runs"], found.arrays["resampled"])
+                table = table[table["variant"] == "bf16"].drop(columns=["updates", "tflops", "steps"])
+            elif name == "sampling-study":
+                table = ch04_sampling_study.summary(found.tables["runs"])
+            elif name == "fourteen-domains":
+                print(ch09_analysis.averages(found.tables["tests"]).to_string(index=False))
+                table = ch09_analysis.comparison(found, "nas", "fixed", draws=300)
+            else:
+                continue
+        except (UserError, KeyError, ValueError) as error:
+            print(f"{name}: {error}")
+            continue
+        print(f"--- {name}\n{table.round(4).to_string(index=False)}")
+
+
+CASES = (1, 3, 6, 10)
+"""Numbers of processes that `probe` compares."""
+
+
 def probe(seconds: float, device: str) -> None:
-    """Steps a second of the small supernet with 1, 4, 8 and 12 processes at once on the device."""
+    """Steps a second of the small supernet with 1, 3, 6 and 10 processes at once on the device."""
     here = str(Path(__file__).parent)
     program = f"import sys; sys.path.insert(0, {here!r}); import gpu_studies as g; g.train_for(*sys.argv[1:])"
-    for count in (1, 4, 8, 12):
-        start = time.time() + 25
-        command = [sys.executable, "-c", program, device, str(start), str(seconds)]
-        running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
-        steps = [int(p.communicate()[0].strip().splitlines()[-1]) for p in running]
-        print(f"{count:2d} processes: {sum(steps) / seconds:6.1f} steps/s in all", flush=True)
+    together = Path(tempfile.mkdtemp())
+    commands = [
+        [sys.executable, "-c", program, device, str(number), str(together), str(seconds)]
+        for number in range(CASES[-1])
+    ]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    counts = [json.loads(process.communicate()[0].strip().splitlines()[-1]) for process in running]
+    for case, processes in enumerate(CASES):
+        rate = sum(count[case] for count in counts) / seconds
+        print(f"{processes:2d} processes: {rate:6.1f} steps/s in all", flush=True)
 
 
-def train_for(device: str, start: str, seconds: str) -> None:
-    """Train from a time on for some seconds; print the number of steps."""
-    import tempfile
-
+def train_for(device: str, number: str, together: str, seconds: str) -> None:
+    """Train in every case of `CASES` that has so many processes, for some seconds each, all processes
+    together; print the numbers of steps.
+    """
     import torch
 
     from rfdetr.experiments.base import fitting
@@ -185,24 +224,31 @@ def train_for(device: str, start: str, seconds: str) -> None:
     from rfdetr.training.loop import train
 
     torch.set_num_threads(1)
-    profile, first, last = get_profile("cpu"), float(start), float(start) + float(seconds)
-    with tempfile.TemporaryDirectory() as folder:
+    profile, counts, start = get_profile("cpu"), [0] * len(CASES), 0.0
+
+    def tell(row: dict) -> None:
+        nonlocal start
+        if not start:  # a first step warms up
+            (Path(together) / number).touch()
+            while len(ready := list(Path(together).iterdir())) < CASES[-1]:
+                time.sleep(0.05)
+            start = max(path.stat().st_mtime for path in ready) + 1
+        now = (time.time() - start) / float(seconds)
+        if 0 <= now < len(CASES):
+            counts[int(now)] += 1
+        wait = next((case for case in range(max(0, int(now)), len(CASES)) if int(number) < CASES[case]), None)
+        if now >= len(CASES) or wait is None:
+            raise KeyboardInterrupt
+        time.sleep(max(0.0, start + wait * float(seconds) - time.time()))
+
+    with tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):
         place = Place(Path(folder) / "probe", "probe", device)
         data = fitting.scenes_of(place, profile, "train", 400)
         model = fitting.new_network(data, profile.recipe.model, 0)
         config = TrainConfig.from_dict({**profile.recipe.train, "steps": 100000})
-        count = 0
-
-        def tell(row: dict) -> None:
-            nonlocal count
-            count += first <= time.time() <= last
-            if time.time() > last:
-                raise KeyboardInterrupt
-
-        with suppress(KeyboardInterrupt):
-            space = profile.recipe.training
-            train(model, data, space, config, place.work, progress=tell, accelerator=device)
-    print(count)
+        space = profile.recipe.training
+        train(model, data, space, config, place.work, progress=tell, accelerator=device)
+    print(json.dumps(counts))
 
 
 def main() -> int:
@@ -223,25 +269,25 @@ def main() -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     names = [name for name in given.studies.split(",") if name in STUDIES]
     store = Store()
+    if given.probe:
+        for wanted in dict.fromkeys((False, given.mps)):
+            with shared_gpu(wanted) as shared:
+                print(f"multi-process service: {'on' if shared else 'off'}", flush=True)
+                probe(given.probe, "cuda" if given.cuda else "cpu")
+        return 0
     with shared_gpu(given.mps) as shared:
         print(f"multi-process service: {'on' if shared else 'off'}", flush=True)
-        if given.probe:
-            probe(given.probe, "cuda" if given.cuda else "cpu")
-            return 0
-        checks = None
-        if given.checks:
-            checks = _checks(given.out, given.seconds - _RESERVE)
+        checks = _checks(given.out, given.seconds - _RESERVE) if given.checks else None
         planned = tasks(store, names, given.profile, given.seed)
         devices = ["cpu"] * given.cpu + ["cuda"] * given.cuda
         with every_minute(lambda: pack_all(store, names, given.out)):
-            reserved = () if given.open_cpu else ("cpu",)
             outcome = work(
                 planned,
                 devices,
                 max(1.0, end - time.monotonic() - _RESERVE),
                 1,
                 lambda line: print(line, flush=True),
-                reserved,
+                () if given.open_cpu else ("cpu",),
             )
         if checks is not None:
             checks.terminate()
@@ -251,6 +297,7 @@ def main() -> int:
         study = STUDIES[name] if not given.profile else replace(STUDIES[name], profile=given.profile)
         plan = study.task(given.seed, store).plan
         print(f"{name:18s} {len(plan.parts) - len(plan.missing()):4d} of {len(plan.parts)} parts done")
+    print_findings(store.root / "kept", names)
     for (study_name, part), error in outcome.failed.items():
         print(f"FAILED {study_name} {part}: {error}")
     return 1 if outcome.failed else 0

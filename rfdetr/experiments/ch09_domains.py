@@ -18,7 +18,7 @@ this small are mostly overhead. `ch09_parts` has the parts, `ch09_analysis` read
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,7 @@ class Sizes:
     side, canvas     px: longer side of real pictures, side of scenes
     scenes           scenes per embedded domain that the base trains on, and on which it chooses
     few              training, validation and test scenes of an embedded domain as a domain of its own
+    batch_size       pictures per step of all trainings
     base_steps, steps, tuned, lengths   of the base, of `tune` and `scratch`, of `alone`, of `epochs`
     seeds            of everything but the base
     grid_resamples   resamples of the test pictures for all sub-networks
@@ -77,6 +78,7 @@ class Sizes:
     canvas: int
     scenes: tuple[int, int]
     few: tuple[int, int, int]
+    batch_size: int
     base_steps: int
     steps: int
     tuned: int
@@ -101,6 +103,7 @@ SIZES = {
         canvas=160,
         scenes=(2000, 20),
         few=(150, 50, 100),
+        batch_size=32,
         base_steps=3000,
         steps=400,
         tuned=80,
@@ -120,6 +123,7 @@ SIZES = {
         canvas=64,
         scenes=(20, 2),
         few=(12, 6, 8),
+        batch_size=4,
         base_steps=4,
         steps=3,
         tuned=2,
@@ -239,4 +243,5 @@ STUDY = Study(
     parts,
     collect,
     (*fitting.MODULES, "rfdetr.search.blocks", "rfdetr.search.grid", "rfdetr.data.registry"),
+    lambda profile: asdict(SIZES[profile.name]),
 )

@@ -181,7 +181,8 @@ def _recipe(profile: str, seed: int, steps: int, rate: float) -> dict[str, Any]:
     train = PROFILES[profile].recipe.train
     rates = {key: rate * train[key] for key in ("lr", "encoder_lr")}
     warmup = min(train["warmup_steps"], steps // 10)
-    return {**train, **rates, "seed": seed, "steps": steps, "warmup_steps": warmup, "augment": True}
+    changes = {"seed": seed, "steps": steps, "warmup_steps": warmup, "batch_size": SIZES[profile].batch_size}
+    return {**train, **rates, **changes, "augment": True}
 
 
 def grid_ap(

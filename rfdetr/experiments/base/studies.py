@@ -51,6 +51,7 @@ class Study:
     parts    (profile, seed) -> the parts, those that matter most first
     collect  writes the kept result from what is done; UserError when that is too little
     modules  code that decides the parts' values, beside their functions' options and the profile's recipe
+    settings further plain values of a profile that decide the parts
     """
 
     name: str
@@ -58,6 +59,7 @@ class Study:
     parts: Callable[[Profile, int], Sequence[Part]]
     collect: Callable[[Finished], None]
     modules: tuple[str, ...]
+    settings: Callable[[Profile], Any] | None = None
 
     def task(self, seed: int, store: Store, only: Sequence[str] = (), any_code: bool = False) -> Task:
         """The work of this study.
@@ -69,7 +71,8 @@ class Study:
         parts = list(self.parts(profile, seed))
         if only:
             parts = _with_needs(parts, only)
-        context = json.loads(json.dumps(asdict(profile.recipe)))
+        decisive = [asdict(profile.recipe), self.settings(profile) if self.settings else None]
+        context = json.loads(json.dumps(decisive))
         plan = Plan(store.root / "parts" / self.name, parts, self.modules, context, any_code)
         return Task(self.name, plan, profile.name, seed)
 
