@@ -7,6 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TINY, TINY_ARCH
+from hypothesis import given
+from hypothesis import strategies as st
 from test_matcher import target
 
 import rfdetr
@@ -130,14 +132,14 @@ def test_label_loss_is_the_formula():
     assert criterion(output, targets)["loss_ce_enc"].item() == pytest.approx(expected.item())
 
 
-@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("masks", ["", "uniform", "boxes"])
 def test_order_of_objects_does_not_matter(masks):
-    output, targets = case([4, 3], masks)
+    output, targets = case([4, 3], bool(masks))
     turned = [
         replace(t, labels=t.labels.flip(0), boxes=t.boxes.flip(0), masks=t.masks.flip(0) if masks else None)
         for t in targets
     ]
-    criterion = Criterion(GROUPS)
+    criterion = Criterion(GROUPS, mask_sampling=masks or "boxes")
     first, second = criterion(output, targets), criterion(output, turned)
     for name in first:
         torch.testing.assert_close(first[name], second[name])
@@ -155,10 +157,11 @@ def test_images_without_objects(masks):
     assert all((leaf.grad == 0).all() for leaf in leaves)
 
 
-@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("masks", ["", "uniform", "boxes"])
 def test_parts_of_a_batch_add_up_to_the_batch(masks):
-    output, targets = case([3, 0, 5, 1], masks)
-    criterion, keys = Criterion(GROUPS), [(7, 1, slot) for slot in range(4)]
+    output, targets = case([3, 0, 5, 1], bool(masks))
+    criterion = Criterion(GROUPS, mask_sampling=masks or "boxes")
+    keys = [(7, 1, slot) for slot in range(4)]
     normaliser = 9 * GROUPS
     whole = criterion(output, targets, normaliser, keys)
 
@@ -195,7 +198,7 @@ def test_half_precision_predictions_are_computed_in_float32():
 def test_sampled_embedding_gives_the_sampled_mask():
     output, _ = case([1, 1], masks=True)
     plan = points.plan_points([(0,), (1,)], 6, torch.device("cpu"), torch.float64)
-    sampled = points.sample_features(output.encoder, plan)
+    sampled = points.sample_features(output.encoder, plan.points)
     direct = F.grid_sample(
         output.encoder.masks, (2 * plan.points - 1).unsqueeze(1), padding_mode="border", align_corners=False
     )
@@ -209,6 +212,77 @@ def test_points_depend_on_the_key_alone():
     assert torch.equal(plan.points[1], again.points[0])
     assert not torch.equal(plan.points[0], plan.points[1])
     assert plan.points.shape == (2, 20, 2) and plan.points.min() >= 0 and plan.points.max() < 1
+
+
+def small_object(sampling, keys=64):
+    """How many of the 144 points of a mask see an object of 1 % of the image, per image."""
+    boxes = torch.tensor([0.3, 0.6, 0.1, 0.1], dtype=torch.float64).expand(keys, 1, 4)
+    plan = points.plan_points(
+        [(7, k) for k in range(keys)],
+        144,
+        torch.device("cpu"),
+        torch.float64,
+        boxes if sampling == "boxes" else None,
+    )
+    low, high = boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2
+    logits = torch.zeros(keys, plan.points.shape[1], dtype=torch.float64)
+    where = plan.points[torch.arange(keys)[:, None], points.choose_points(logits, plan)]
+    if plan.own is not None:
+        where = torch.cat([where, plan.own[:, 0]], 1)
+    assert where.shape == (keys, 144, 2)
+    return ((where > low) & (where < high)).all(-1).sum(-1).double()
+
+
+def test_small_objects_have_points_in_their_own_box():
+    assert small_object("uniform").mean() < 3
+    seen = small_object("boxes")
+    assert seen.min() >= 25 and seen.mean() > 40
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    st.integers(1, 400),
+    st.integers(0, 2**31),
+)
+def test_own_points_lie_in_the_image_and_near_the_box(box, count, key):
+    boxes = torch.tensor(box, dtype=torch.float64).reshape(1, 1, 4)
+    plan = points.plan_points([(key,)], count, torch.device("cpu"), torch.float64, boxes)
+    assert plan.points.shape[1] == 4 * plan.count
+    own = 0 if plan.own is None else plan.own.shape[2]
+    assert plan.count + own == count and own == min(64, count // 2)
+    if plan.own is not None:
+        assert plan.own.min() >= 0 and plan.own.max() <= 1
+        reach = (0.6 * boxes[..., 2:]).unsqueeze(2) + 1e-9
+        centre = boxes[..., :2].unsqueeze(2)
+        assert ((plan.own >= (centre - reach).clamp(0, 1)) & (plan.own <= (centre + reach).clamp(0, 1))).all()
+    shared = points.plan_points([(key,)], plan.count, torch.device("cpu"), torch.float64)
+    assert torch.equal(plan.points, shared.points) and shared.own is None
+
+
+def test_points_in_boxes_teach_a_small_mask():
+    """One object of four by four pixels of 64: from the same start, its own points find it, points all over
+    the image leave the mask empty.
+    """
+    truth = torch.zeros(1, 64, 64, dtype=torch.bool)
+    truth[0, 30:34, 20:24] = True
+    box = torch.tensor([[22 / 64, 32 / 64, 4 / 64, 4 / 64]])
+    target = Target(torch.zeros(1, dtype=torch.long), box, truth, 0, (64, 64))
+    inside = {}
+    for sampling in ("uniform", "boxes"):
+        logits = torch.full((1, 1, 16, 16), -2.0, requires_grad=True)
+        optimizer = torch.optim.SGD([logits], lr=20.0)
+        criterion = Criterion(1, points=16, mask_sampling=sampling)
+        for step in range(20):
+            prediction = Prediction(
+                torch.zeros(1, 1, 1), box[None], logits, torch.ones(1, 1, 1), torch.zeros(1)
+            )
+            losses = criterion(Output(prediction, torch.zeros(())), [target], keys=[(step,)])
+            (losses["loss_mask_ce_enc"] + losses["loss_mask_dice_enc"]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        fine = F.interpolate(logits, size=(64, 64), mode="bilinear", align_corners=False)[0] > 0
+        inside[sampling] = float((fine & truth).sum() / (fine | truth).sum())
+    assert inside["boxes"] > 0.5 > 2 * inside["uniform"]
 
 
 def test_uncertain_points_are_preferred():

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from rfdetr.training.batches import batches, prepare
 from rfdetr.training.checkpoint import load_checkpoint
 from rfdetr.training.log import TrainingLog, read_log
 from rfdetr.training.loop import Interrupted, TrainingDivergedError, train
-from rfdetr.training.precision import resolve_precision
+from rfdetr.training.precision import processor_flags, resolve_precision
 from rfdetr.training.sampling import draw
 from rfdetr.training.step import Stepper
 
@@ -251,9 +252,18 @@ def test_fp16_scales_the_loss():
     assert norms["fp16"] == pytest.approx(norms["fp32"], rel=0.1)
 
 
-def test_automatic_precision_on_a_processor():
-    assert resolve_precision("auto", torch.device("cpu")) in ("fp32", "bf16")
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [("fpu amx_bf16 avx512f", "bf16"), ("fpu avx512f amx_bf16x", "fp32"), ("", "fp32")],
+)
+def test_automatic_precision_on_a_processor(tmp_path, monkeypatch, features, expected):
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"processor\t: 0\nflags\t\t: {features}\n\nprocessor\t: 1\nflags\t\t: {features}\n")
+    flags = partial(processor_flags, str(info))
+    monkeypatch.setattr("rfdetr.training.precision.processor_flags", flags)
+    assert resolve_precision("auto", torch.device("cpu")) == expected
     assert resolve_precision("fp16", torch.device("cpu")) == "fp16"
+    assert processor_flags(str(tmp_path / "nothing")) == frozenset()
 
 
 def test_evaluation_of_both_ends(tmp_path):

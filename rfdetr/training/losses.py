@@ -14,8 +14,8 @@ from torch import Tensor
 
 from rfdetr.data.dataset import Target
 from rfdetr.model.outputs import Output, Prediction
-from rfdetr.training import points as mask_points
 from rfdetr.training.boxes import overlaps
+from rfdetr.training.masks import MaskLosses
 from rfdetr.training.matcher import MatchCosts, Matches, match
 from rfdetr.training.ranges import Range, read_ranges
 from rfdetr.training.targets import PackedTargets, pack_targets
@@ -67,12 +67,15 @@ class Criterion:
         weights: LossWeights | None = None,
         costs: MatchCosts | None = None,
         points: int | None = None,
+        mask_sampling: str = "boxes",
     ) -> None:
-        """`points`: points per mask; None takes `points_per_mask` of the mask size."""
+        """`points`: points per mask; None takes `points_per_mask` of the mask size. mask_sampling: "boxes"
+        or, as published, "uniform" (`rfdetr.training.points`).
+        """
         self.groups = groups
         self.weights = weights or LossWeights()
         self.costs = costs or MatchCosts()
-        self.points = points
+        self.masks = MaskLosses(groups, self.costs, points, own=mask_sampling == "boxes")
 
     def __call__(
         self,
@@ -96,10 +99,10 @@ class Criterion:
         if normaliser is None:
             normaliser = max(1, packed.total * self.groups)
 
-        plan, mask_cost = None, None
-        sampled: list[Tensor] = []
+        sampled, mask_cost = None, None
         if with_masks and packed.total:
-            plan, sampled, mask_cost = self._prepare_masks(predictions, packed, keys, logits.dtype)
+            sampled = self.masks.sample(predictions, packed, keys, logits.dtype)
+            mask_cost = self.masks.cost(predictions, packed, sampled)
         matches = match(logits, boxes, packed, self.groups, self.costs, mask_cost)
 
         losses = dict(
@@ -109,9 +112,9 @@ class Criterion:
                 strict=True,
             )
         )
-        if plan is not None:
-            losses["loss_mask_ce"], losses["loss_mask_dice"] = self._mask_losses(
-                predictions, packed, matches, plan, sampled
+        if sampled is not None:
+            losses["loss_mask_ce"], losses["loss_mask_dice"] = self.masks.losses(
+                predictions, packed, matches, sampled
             )
         elif with_masks:
             nothing = torch.stack([_no_masks(p, logits.dtype) for p in predictions])
@@ -154,81 +157,11 @@ class Criterion:
         l1 = (predicted - wanted).abs().sum(-1).view(shape).sum(1)
         return ce, l1, (1 - giou).view(shape).sum(1)
 
-    def _prepare_masks(
-        self,
-        predictions: list[Prediction],
-        packed: PackedTargets,
-        keys: Sequence[tuple[int, ...]] | None,
-        dtype: torch.dtype,
-    ) -> tuple[mask_points.PointPlan, list[Tensor], Tensor]:
-        """Random points, pixel embeddings at them for each layer, and the mask part of the matching cost."""
-        features = predictions[0].mask_features
-        assert features is not None
-        count = self.points or mask_points.points_per_mask(*features.shape[-2:])
-        batch, most = packed.labels.shape
-        plan = mask_points.plan_points(keys or [(i,) for i in range(batch)], count, features.device, dtype)
-        sampled = [mask_points.sample_features(p, plan) for p in predictions]
-        with torch.no_grad():
-            images = torch.arange(batch, device=features.device)[:, None].expand(batch, most)
-            objects = torch.arange(most, device=features.device)[None].expand(batch, most)
-            truth = packed.sample_masks(
-                images, objects, plan.points[:, None, :count].expand(-1, most, -1, -1)
-            )
-            costs = [
-                mask_points.matching_cost(
-                    s[..., :count],
-                    _given(p.mask_queries, dtype),
-                    _given(p.mask_bias, dtype),
-                    truth,
-                    self.costs.mask,
-                    self.costs.dice,
-                )
-                for p, s in zip(predictions, sampled, strict=True)
-            ]
-        return plan, sampled, torch.stack(costs)
-
-    def _mask_losses(
-        self,
-        predictions: list[Prediction],
-        packed: PackedTargets,
-        matches: Matches,
-        plan: mask_points.PointPlan,
-        sampled: list[Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        entropies, dices = [], []
-        size = self.groups * packed.labels.shape[1]
-        for layer, (prediction, features) in enumerate(zip(predictions, sampled, strict=True)):
-            part = slice(layer * matches.per_layer, (layer + 1) * matches.per_layer)
-            image, query, target = matches.image[part], matches.query[part], matches.target[part]
-            # Matched queries of each image side by side, padded to the image with most of them: [B, size, C].
-            slot = _position_in_image(image, len(packed.counts))
-            chosen = query.new_zeros(len(packed.counts), size).index_put((image, slot), query)
-            queries = _given(prediction.mask_queries, features.dtype)
-            queries = queries.gather(1, chosen.unsqueeze(-1).expand(-1, -1, queries.shape[-1]))
-            logits = (queries @ features + _given(prediction.mask_bias, features.dtype))[image, slot]
-            picked = mask_points.choose_points(logits, plan)
-            truth = packed.sample_masks(image, target, plan.points[image.unsqueeze(-1), picked])
-            entropy, dice = mask_points.point_losses(logits.gather(-1, picked), truth)
-            entropies.append(entropy.sum())
-            dices.append(dice.sum())
-        return torch.stack(entropies), torch.stack(dices)
-
 
 def _stack(tensors: list[Tensor]) -> Tensor:
     """[L, ...] in float32, or float64 when the predictions are."""
     stacked = torch.stack(tensors)
     return stacked if stacked.dtype == torch.float64 else stacked.float()
-
-
-def _given(tensor: Tensor | None, dtype: torch.dtype) -> Tensor:
-    assert tensor is not None
-    return tensor.to(dtype)
-
-
-def _position_in_image(image: Tensor, images: int) -> Tensor:
-    """Running number of each pair inside its image; `image` is sorted."""
-    first = torch.searchsorted(image, torch.arange(images, device=image.device))
-    return torch.arange(len(image), device=image.device) - first[image]
 
 
 def _no_masks(prediction: Prediction, dtype: torch.dtype) -> Tensor:

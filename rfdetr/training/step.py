@@ -50,7 +50,9 @@ class Stepper:
         self.dtype = self.parameters[0].dtype
         self.optimizer = build_optimizer(model, config)
         self.precision = Precision(resolve_precision(config.precision, self.device), self.device)
-        self.criterion = Criterion(model.config.groups, config.weights, config.costs, config.mask_points)
+        self.criterion = Criterion(
+            model.config.groups, config.weights, config.costs, config.mask_points, config.mask_sampling
+        )
         self.ema = EMA(model, config.ema_decay, config.ema_tau) if config.ema_decay is not None else None
 
     def __call__(self, data: StepData, step: int, objects: int) -> StepResult:
