@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -329,6 +330,40 @@ def test_a_plateau_stops_and_keeps_the_best_weights(tmp_path, monkeypatch):
     scores = iter([0.6, 0.1, 0.1])
     longer = train_tiny(tmp_path, **{**options, "patience": 3, "steps": 6})
     assert (longer.step, longer.best_step) == (6, 5), "more patience goes on"
+
+
+def test_snapshots_are_the_averaged_weights(tmp_path):
+    result = train(
+        network(), data(), SPACE, CONFIG.replace(steps=4), tmp_path, progress=False, snapshots=(2, 4)
+    )
+    kept = {step: torch.load(tmp_path / f"step-{step:06d}.pt", weights_only=True) for step in (2, 4)}
+    same(kept[4], dict(result.model.state_dict()))
+    assert not torch.equal(kept[2]["class_head.bias"], kept[4]["class_head.bias"])
+
+
+def test_tensorboard_gets_the_rows_or_is_asked_for(tmp_path, monkeypatch):
+    written = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            assert folder == str(tmp_path / "tensorboard")
+
+        def add_scalar(self, name, value, step):
+            written.append((name, step))
+
+        def flush(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    options = {"progress": False, "tensorboard": True}
+    with pytest.raises(UserError, match="pip install tensorboard"):
+        train(network(), data(), SPACE, CONFIG.replace(steps=1), tmp_path, **options)
+    fake = ModuleType("tensorboard")
+    fake.SummaryWriter = SummaryWriter
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    train(network(), data(), SPACE, CONFIG.replace(steps=2), tmp_path, data(2), **options)
+    assert ("train/total", 1) in written and ("train/loss_giou", 2) in written
+    assert {(f"val {arch.id}/AP", 2) for arch in (SPACE.largest, SPACE.smallest)} <= set(written)
 
 
 def test_nothing_of_an_earlier_run_stays_beside_a_new_one(tmp_path):

@@ -78,7 +78,7 @@ def _data(source: str, skip_missing: bool) -> "tuple[DetectionDataset, Detection
         messages.append(
             f"{source} has no validation split: no AP will be computed; `evaluate` takes any split"
         )
-    elif val.untrainable:
+    if val is not None and val.untrainable:
         messages.append(f"AP on val is undefined: {val.untrainable}")
         val = None
     before_training(dataset, val)

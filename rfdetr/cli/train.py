@@ -79,6 +79,9 @@ def train(
         int | None,
         typer.Option(help="Stop after so many evaluations without a better AP, and keep the best weights."),
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option(help="Also write curves for TensorBoard (pip install tensorboard).")
+    ] = False,
     devices: Annotated[int, typer.Option(help="Processes (GPUs) on this machine.")] = 1,
     resume: Annotated[bool, typer.Option(help="Go on from a checkpoint in --out.")] = True,
     skip_missing: SkipMissing = False,
@@ -89,7 +92,7 @@ def train(
     --out` alone, goes on with a training that was stopped.
     """
     from rfdetr.cli.start import Options, start
-    from rfdetr.training.evaluations import warning
+    from rfdetr.training.evaluations import FILLED, empty_masks
     from rfdetr.training.loop import train as run
 
     recipe = {
@@ -136,12 +139,13 @@ def train(
         progress=True,
         devices=devices,
         notes=begun.notes,
+        tensorboard=tensorboard,
     )
     for row in [row for row in result.evaluations if row["step"] == result.best_step]:
         masks = f", mask AP {shown(row['mask_AP'], 3)}" if "mask_AP" in row else ""
         print(f"{row['arch']}: AP {shown(row['AP'], 3)}{masks} on {begun.val!r}")
-        if text := warning(row):
-            print(f"warning: {text}")
+        if not row.get(FILLED, 1.0):
+            print(f"warning: {empty_masks(row['arch'])}")
     if result.best_step != result.step:
         print(f"the best weights are those of step {result.best_step} of {result.step}")
     print(f"checkpoint: {result.checkpoint}")
@@ -163,6 +167,7 @@ def evaluate(
     """COCO average precision of one sub-network, or of an ONNX file, on a dataset."""
     from rfdetr.evaluation.coco import evaluate as run
     from rfdetr.files import check_target, write_json
+    from rfdetr.training.evaluations import empty_masks, filled_share
 
     if out is not None:
         check_target(out)
@@ -183,6 +188,8 @@ def evaluate(
     print(f"{name} on {dataset!r}")
     for metric, value in row.items():
         print(f"  {metric:12s} {shown(value)}")
+    if result.masks is not None and not filled_share(result.detections):
+        print(f"warning: {empty_masks(name)}")
     for label, value in result.boxes.per_class.items():
         print(f"  AP of {label}: {shown(value)}")
     if out is not None:

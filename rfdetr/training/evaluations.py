@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rfdetr.arch import Arch
 from rfdetr.data.dataset import DetectionDataset
+from rfdetr.evaluation.engines import Detection
 from rfdetr.files import strict, write_atomic
 from rfdetr.model.detector import RFDETR
 from rfdetr.training.log import Row
@@ -48,7 +49,7 @@ class Evaluations:
             result = evaluate(model, self.val, arch, progress=progress)
             row: Row = {"step": step, "arch": arch.id, **result.row()}
             if result.masks is not None:
-                row[FILLED] = filled_share([rle for found in result.detections for rle in found["rles"]])
+                row[FILLED] = filled_share(result.detections)
             self.rows.append(strict(row))
         write_atomic(self.folder / "evaluations.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
         write_atomic(self.folder / "evaluations.csv", _table(self.rows))
@@ -73,20 +74,20 @@ class Evaluations:
         return patience > 0 and after >= patience
 
 
-def filled_share(codes: Sequence[dict]) -> float:
-    """Share of run-length coded masks that have a pixel; 1 when there are no masks."""
+def filled_share(detections: Sequence[Detection]) -> float:
+    """Share of the detected masks that have a pixel; 1 when there are no masks."""
     from pycocotools import mask as rle
 
-    return float((rle.area(list(codes)) > 0).mean()) if codes else 1.0
+    # One by one: pycocotools fails on lists of more than 255.
+    filled = [rle.area(code) > 0 for found in detections for code in found.get("rles", ())]
+    return sum(filled) / len(filled) if filled else 1.0
 
 
-def warning(row: Row) -> str:
-    """What to say about an evaluation's masks; empty when they are as they should be."""
-    if row.get(FILLED, 1.0) > 0:
-        return ""
+def empty_masks(name: str) -> str:
+    """What to say about an architecture none of whose masks has a pixel."""
     return (
-        f"{row['arch']}: no mask has a pixel, so mask AP is 0: train longer, at a larger resolution, or with"
-        " more points per mask (mask_points)"
+        f"{name}: no mask has a pixel, so mask AP is 0: train longer, at a larger resolution, or with more"
+        " points per mask (mask_points)"
     )
 
 

@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -30,10 +30,12 @@ from rfdetr.training.evaluations import Evaluations
 from rfdetr.training.inputs import check_inputs, check_recipe, single_point
 from rfdetr.training.launch import launch
 from rfdetr.training.log import Progress, Row, TrainingLog
+from rfdetr.training.memory import keep_memory
 from rfdetr.training.plan import estimate, lines, make_plan, write_plan
 from rfdetr.training.signals import Interrupted, stop_signals
 from rfdetr.training.state import RunState
 from rfdetr.training.step import Stepper, StepResult
+from rfdetr.training.tensorboard import Board
 
 SETTLED = 5
 """Steps after which the remaining time is estimated."""
@@ -71,6 +73,8 @@ def train(
     devices: int = 1,
     accelerator: str = "auto",
     notes: Mapping[str, Any] | None = None,
+    snapshots: Collection[int] = (),
+    tensorboard: bool = False,
 ) -> TrainResult:
     """Train `model` in place on `dataset` and write checkpoint.pt, the log and the plan to `out_dir`.
 
@@ -86,6 +90,9 @@ def train(
     notes        plain values for plan.json and the checkpoint: `start`, `recipe` (in words), `source` (name
                  or folder of the data, which later commands then need not be told)
 
+    snapshots    steps whose weights, averaged where averaging is on, are kept as step-<step>.pt (state dicts)
+    tensorboard  also write losses and AP for TensorBoard, which must be installed
+
     The network's default architecture becomes the dearest one of the space unless the one that it has is
     trained too.
 
@@ -100,20 +107,29 @@ def train(
     own = model.config.default_arch
     if own is None or own.encoder not in space.triples():
         model.config = model.config.replace(default_arch=space.largest)
+    board = Board(Path(out_dir) / "tensorboard") if tensorboard else None
     fabric = launch(devices, accelerator)
+    if fabric.device.type == "cpu":
+        keep_memory()
     state = RunState(
         Stepper(model, config, fabric), dataset, space, config, Path(out_dir), fabric, notes or {}
     )
-    return _Run(state, val, progress).train(resume)
+    return _Run(state, val, progress, frozenset(snapshots), board).train(resume)
 
 
 class _Run:
     """State of one call of `train`."""
 
     def __init__(
-        self, state: RunState, val: DetectionDataset | None, progress: bool | Callable[[Row], None]
+        self,
+        state: RunState,
+        val: DetectionDataset | None,
+        progress: bool | Callable[[Row], None],
+        snapshots: frozenset[int],
+        board: Board | None,
     ) -> None:
         self.state, self.val, self.progress = state, val, progress
+        self.snapshots, self.board = snapshots, board
         self.stepper, self.config, self.space = state.stepper, state.config, state.space
         self.folder, self.fabric = state.folder, state.fabric
         self.main = self.fabric.global_rank == 0
@@ -193,6 +209,9 @@ class _Run:
                     row = self._row(step, data, result, now - started)
                     if log is not None and (step % config.log_every == 0 or step == config.steps):
                         log.write(row)
+                        self._show(row)
+                    if self.main and step in self.snapshots:
+                        self.state.snapshot(step, self.final_model(step))
                     report(row)
                     if step == first + SETTLED and step < config.steps:
                         self._estimate(plan, now - begun, step)
@@ -211,6 +230,10 @@ class _Run:
         if saved != step:
             self._save(step)
         return step
+
+    def _show(self, row: Row) -> None:
+        if self.board is not None:
+            self.board.write(row)
 
     def _save(self, step: int) -> None:
         if self.main:
@@ -267,6 +290,8 @@ class _Run:
         if self.main:
             model = self.final_model(step)
             self.evaluations.add(model, step)
+            for row in self.evaluations.at(step):
+                self._show(row)
             if self.config.patience and self.evaluations.best_step == step:
                 self.state.save_best(step, model)
         self.evaluated = step

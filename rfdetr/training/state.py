@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from rfdetr.arch import SearchSpace
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.errors import UserError
+from rfdetr.files import atomic_path
 from rfdetr.model.detector import RFDETR
 from rfdetr.provenance import provenance
 from rfdetr.training.checkpoint import BEST, LAST, Checkpoint, check_same, load_checkpoint, save_checkpoint
@@ -101,6 +102,11 @@ class RunState:
     def save_best(self, step: int, model: RFDETR) -> None:
         """Write the weights of `model`, and nothing to go on from, as the best ones."""
         self._write(self.best, step, weights=model.state_dict(), ema=None, optimizer={}, scaler=None)
+
+    def snapshot(self, step: int, model: RFDETR) -> None:
+        """Write the weights of `model` as step-<step>.pt, a state dict."""
+        with atomic_path(self.folder / f"step-{step:06d}.pt") as temporary:
+            torch.save(model.state_dict(), temporary)
 
     def clear(self) -> None:
         """Remove what an earlier training left in the folder and a new one does not overwrite."""

@@ -14,7 +14,6 @@ from rfdetr.arch import Arch, SearchSpace
 from rfdetr.data.scenes import Scenes, scenes
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.profiles import Profile
-from rfdetr.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +36,7 @@ class Trained:
     folder: Path
 
     def snapshots(self) -> dict[int, dict[str, Any]]:
-        """Weights that were kept on the way: step -> state dict."""
+        """Weights that were kept on the way, averaged where the final ones are: step -> state dict."""
         import torch
 
         files = {int(path.stem.rpartition("-")[2]): path for path in self.folder.glob("step-*.pt")}
@@ -107,9 +106,6 @@ def _trained(
         started, last = time.monotonic(), [-1.0]
 
         def report(row: dict[str, Any]) -> None:
-            if row["step"] in profile.recipe.snapshots:
-                with atomic_path(folder / f"step-{row['step']:06d}.pt") as temporary:
-                    torch.save(model.state_dict(), temporary)
             now = time.monotonic()
             if show and (now - last[0] > 60 or row["step"] == config.steps):
                 last[0] = now
@@ -118,7 +114,7 @@ def _trained(
                     f"{row['images_per_s']:.0f} images/s, {now - started:.0f} s"
                 )
 
-        train(model, dataset, space, config, folder, progress=report)
+        train(model, dataset, space, config, folder, progress=report, snapshots=profile.recipe.snapshots)
 
     key = {
         "model": profile.recipe.model,
