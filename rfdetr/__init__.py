@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from rfdetr.arch import PRESETS, SEARCH_GRID, TRAINING_GRID, Arch, ArchError, Preset, SearchSpace
 from rfdetr.errors import UserError
+from rfdetr.version import __version__
 
 if _TYPE_CHECKING:
     from rfdetr.benchmark.accuracy import load_exported
@@ -27,8 +28,6 @@ if _TYPE_CHECKING:
     from rfdetr.search.grid import evaluate_grid
     from rfdetr.training.config import TrainConfig
     from rfdetr.training.loop import train
-
-__version__ = "0.1.0"
 
 _LAZY = {
     "RFDETR": "rfdetr.model.detector",
@@ -63,6 +62,7 @@ __all__ = [
     "SearchSpace",
     "TrainConfig",
     "UserError",
+    "__version__",
     "build",
     "evaluate",
     "evaluate_grid",
@@ -84,4 +84,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return list(__all__)

@@ -88,7 +88,7 @@ def machine() -> str:
 
 def versions() -> dict[str, str]:
     """Installed versions of the libraries that a result or a measurement depends on."""
-    from rfdetr import __version__
+    from rfdetr.version import __version__
 
     found = {"rfdetr": __version__, "python": platform.python_version()}
     for library in _LIBRARIES:

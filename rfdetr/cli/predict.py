@@ -58,11 +58,11 @@ def predict(
     with progress_bar(len(files) > 1 and not _terminal(), len(files), "predict", "picture") as report:
         for detections in found:
             file = Path(str(detections.source))
+            if outputs:
+                outputs.add(file, numbers[file], detections)
             print(f"{file}: {len(detections)} objects")
             for name, score, box in zip(detections.names, detections.scores, detections.boxes, strict=True):
                 print(f"  {name} {float(score):.2f} at {', '.join(f'{float(v):.0f}' for v in box)}")
-            if outputs:
-                outputs.add(file, numbers[file], detections)
             report(numbers[file], len(files))
     if outputs:
         outputs.finish(numbers, unreadable)

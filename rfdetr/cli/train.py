@@ -185,6 +185,8 @@ def evaluate(
         chosen = chosen_arch(model, arch)
         result, name = run(model, dataset, chosen, batch_size=batch_size, progress=True), chosen.id
     row = result.row()
+    if out is not None:  # before anything is printed: whoever reads the output may leave after a line
+        write_json(out, {"arch": name, "dataset": repr(dataset), **row, "per_class": result.boxes.per_class})
     print(f"{name} on {dataset!r}")
     for metric, value in row.items():
         print(f"  {metric:12s} {shown(value)}")
@@ -192,8 +194,6 @@ def evaluate(
         print(f"warning: {empty_masks(name)}")
     for label, value in result.boxes.per_class.items():
         print(f"  AP of {label}: {shown(value)}")
-    if out is not None:
-        write_json(out, {"arch": name, "dataset": repr(dataset), **row, "per_class": result.boxes.per_class})
 
 
 def _evaluated(data: str, split: str | None, skip_missing: bool) -> "DetectionDataset":

@@ -168,7 +168,7 @@ def _subnet(model: RFDETR | SubNet, arch: Arch | str | None) -> SubNet:
 
 
 def _versions() -> dict[str, str]:
-    from rfdetr import __version__
+    from rfdetr.version import __version__
 
     return {"rfdetr": __version__, **{p: version(p) for p in ("torch", "onnx", "onnxscript")}}
 

@@ -102,18 +102,23 @@ def load_official(
     )
     _resize(tensors, stored, config, origin, report)
 
+    model = _network(config, tensors)
+    if not same_count:
+        model, change = with_classes(model, num_classes, categories=given)
+        report.new_layers(change)
+    model.load_report = report
+    return model
+
+
+def _network(config: ModelConfig, tensors: dict[str, Tensor]) -> RFDETR:
+    """A network of these weights in evaluation mode: float64 if they are, else float32."""
     with torch.device("meta"):
         model = RFDETR(**config.to_dict())
     dtype = torch.float64 if tensors["backbone.patch_kernel"].dtype == torch.float64 else torch.float32
     model.load_state_dict({key: value.to(dtype).clone() for key, value in tensors.items()}, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-    model.eval()
-    if not same_count:
-        model, change = with_classes(model, num_classes, categories=given)
-        report.new_layers(change)
-    model.load_report = report
-    return model
+    return model.eval()
 
 
 def _categories(
