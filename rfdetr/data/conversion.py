@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from rfdetr.data.splits import SHARES, assign_splits, to_make
 from rfdetr.errors import NotFoundError, UserError
 from rfdetr.files import sha256_file
 
-CONVERTER = 1
+CONVERTER = 2
 """Version of all readers together: raise it whenever one of them reads something differently."""
 
 
@@ -135,10 +136,18 @@ def _converted(inventory: Inventory, match: Match, reading: Reading) -> Path:
 def _key(inventory: Inventory, match: Match, reading: Reading) -> str:
     parts = hashlib.sha256()
     for path in match.annotations:
-        parts.update(f"{path} {sha256_file(inventory.path(path))}\n".encode())
+        stat = inventory.path(path).stat()
+        found = _sha256(str(inventory.path(path)), stat.st_size, stat.st_mtime_ns)
+        parts.update(f"{path} {found}\n".encode())
     for path in inventory.pictures:
         parts.update(f"{path} {inventory.path(path).stat().st_size}\n".encode())
     return digest(CONVERTER, match.kind, parts.hexdigest(), repr(sorted(asdict(reading).items())))
+
+
+@lru_cache(maxsize=1 << 17)
+def _sha256(path: str, size: int, changed: int) -> str:
+    """Hash of a file of this size and time of change, read once in a process."""
+    return sha256_file(path)
 
 
 def _convert(inventory: Inventory, match: Match, reading: Reading, target: Path) -> None:

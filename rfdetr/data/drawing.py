@@ -58,23 +58,23 @@ def contact_sheet(splits: Mapping[str, DetectionDataset], title: str, count: int
 
     Of each split in turn, images from few to many objects, the fullest among them; the same every time.
     """
-    chosen = _chosen(splits, count)
-    names = next(iter(splits.values())).class_names
-    rows = -(-len(chosen) // _COLUMNS)
-    legend = _legend(title, names, _COLUMNS * (_CELL + _MARGIN) - _MARGIN)
-    cell = _CELL + _LINE + _MARGIN
+    drawn = [(split, index, *_annotated(splits[split], index)) for split, index in _chosen(splits, count)]
+    rows = [drawn[start : start + _COLUMNS] for start in range(0, len(drawn), _COLUMNS)]
+    heights = [max(picture.height for *_, picture, _ in row) + _LINE + _MARGIN for row in rows]
     width = _COLUMNS * (_CELL + _MARGIN) + _MARGIN
-    sheet = Image.new("RGB", (width, legend.height + 2 * _MARGIN + rows * cell), "white")
+    legend = _legend(title, next(iter(splits.values())).class_names, width - 2 * _MARGIN)
+    sheet = Image.new("RGB", (width, legend.height + 2 * _MARGIN + sum(heights)), "white")
     sheet.paste(legend, (_MARGIN, _MARGIN))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
-    for place, (split, index) in enumerate(chosen):
-        dataset = splits[split]
-        picture, objects = _annotated(dataset, index)
-        left = _MARGIN + place % _COLUMNS * (_CELL + _MARGIN)
-        top = legend.height + 2 * _MARGIN + place // _COLUMNS * cell
-        sheet.paste(picture, (left + (_CELL - picture.width) // 2, top + (_CELL - picture.height) // 2))
-        file = str(dataset.coco["images"][index].get("file_name", index)).rsplit("/", 1)[-1]
-        draw.text((left, top + _CELL + 1), f"{split}, {objects} objects, {_short(file)}", "black", font)
+    top = legend.height + 2 * _MARGIN
+    for row, height in zip(rows, heights, strict=True):
+        for column, (split, index, picture, objects) in enumerate(row):
+            left = _MARGIN + column * (_CELL + _MARGIN)
+            sheet.paste(picture, (left + (_CELL - picture.width) // 2, top))
+            file = str(splits[split].coco["images"][index].get("file_name", index)).rsplit("/", 1)[-1]
+            text = f"{split}, {objects} objects, {_short(file)}"
+            draw.text((left, top + height - _LINE - _MARGIN + 1), text, "black", font)
+        top += height
     return sheet
 
 
