@@ -100,7 +100,9 @@ def every_minute(call: Callable[[], None], seconds: float = 60.0) -> Iterator[No
 
     def loop() -> None:
         while not stop.wait(seconds):
-            call()
+            # A file that is being replaced while it is packed waits for the next time.
+            with suppress(OSError):
+                call()
 
     thread = threading.Thread(target=loop, daemon=True)
     thread.start()

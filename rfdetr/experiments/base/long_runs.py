@@ -40,11 +40,13 @@ def make(
     only: Sequence[str] = (),
     any_code: bool = False,
 ) -> Path:
-    """Run what makes a result and write it to `out` (default: the committed folder). Takes from minutes to
-    hours. devices, seconds, only, any_code: see `studies.make`.
+    """Run what makes a result and write it to `out` (default: the committed folder), which is returned; with
+    `only` the folder of the parts. Takes from minutes to hours. devices, seconds, only, any_code: see
+    `studies.make`.
     """
     if name not in STUDIES:
         raise UserError(f"unknown result {name!r}; choose one of {', '.join(STUDIES)}")
     folder = out or results_root() / name
-    studies.make(STUDIES[name], folder, seed, store or Store(), devices, seconds, only, any_code)
-    return folder
+    store = store or Store()
+    studies.make(STUDIES[name], folder, seed, store, devices, seconds, only, any_code)
+    return store.root / "parts" / name if only else folder
