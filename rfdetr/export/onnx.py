@@ -116,7 +116,7 @@ def export_many(
     for family in by_encoder.values():
         for arch, proto in _family(model, family, opset):
             path = _cache_path(folder, model.config, arch, source, opset)
-            done[arch] = _write(proto, model.subnet(arch), path, source, "1", opset, None, check)
+            done[arch] = _write(proto, _subnet(model, arch), path, source, "1", opset, None, check)
             if progress:
                 progress(len(done), len(wanted))
     return {arch: done[arch] for arch in wanted}

@@ -47,7 +47,12 @@ def sine_embedding(boxes: Tensor, features: int) -> Tensor:
     """Sine embedding of boxes: [..., 4] cxcywh -> [..., 4 * features], blocks in the order y, x, w, h."""
     steps = torch.arange(features // 2, dtype=boxes.dtype, device=boxes.device)
     frequency = 2 * math.pi / 10000 ** (2 * steps / features)
-    angles = boxes[..., [1, 0, 2, 3], None] * frequency
+    if boxes.is_cuda:
+        # A list as an index is copied from the host, which the capture of a CUDA graph refuses.
+        swapped = torch.cat([boxes[..., 1:2], boxes[..., :1], boxes[..., 2:]], dim=-1)
+    else:
+        swapped = boxes[..., [1, 0, 2, 3]]
+    angles = swapped[..., None] * frequency
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-3)
 
 

@@ -16,7 +16,8 @@ from rfdetr.data.dataset import DetectionDataset
 
 # From random weights on a processor: token grids that learn within minutes. A larger grid costs with its
 # square.
-_SIDES = (8, 16)
+_SIDES = (10, 16)
+_TOKENS_AN_OBJECT = 2
 _PATCHES, _WINDOWS, _DEPTH = (12, 16), (1, 2), 3
 _SPARE = 1.5  # queries per object on a full picture: one-to-one matching needs room for duplicates and misses
 _FEWEST_QUERIES, _MOST_QUERIES = 20, 300
@@ -94,13 +95,16 @@ def propose(shape: Shape, given: Mapping[str, Any]) -> Proposal:
         reasons.append(f"resolutions {_list(resolutions)} px: as asked for")
     else:
         small = shape.side[0]
-        side = int(np.clip(np.ceil(1 / max(small, 1e-6)), *_SIDES))
+        side = int(np.clip(np.ceil(_TOKENS_AN_OBJECT / max(small, 1e-6)), *_SIDES))
         # A picture must have at least as many tokens as queries, or the largest query counts cannot be used.
         side = max(side, int(np.ceil(queries**0.5)))
         sides = sorted({max(4, round(side * part)) for part in (0.625, 0.8, 1.0)})
         resolutions = tuple(max(patches) * s for s in sides)
-        why = f"one object in ten is smaller than {small:.1%} of the picture's side"
-        limit = " (more would take too long on a processor)" if 1 / small > _SIDES[1] else ""
+        why = (
+            f"one object in ten is smaller than {small:.1%} of the picture's side and wants"
+            f" {_TOKENS_AN_OBJECT} patches"
+        )
+        limit = " (more would take too long on a processor)" if _TOKENS_AN_OBJECT / small > _SIDES[1] else ""
         reasons.append(
             f"resolutions {_list(resolutions)} px: up to {side} patches of {max(patches)} px a side, since"
             f" {why}{limit}"

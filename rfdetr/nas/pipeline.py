@@ -149,6 +149,8 @@ def searched(run: Run) -> None:
     given = {
         "measured": settled["measured"],
         "metric": run.metric,
+        # With a limit in hours only what was planned is timed; the rest of the front is predicted.
+        "complete": run.options.hours is None,
         **{n: getattr(run.options, n) for n in ("runtime", "precision", "threads", "seed")},
     }
     space = SearchSpace(**settled["search_space"])
