@@ -59,7 +59,7 @@ def trace(model: "RFDETR", images: "Tensor", arch: Arch) -> pd.DataFrame:
             tuple(tokens.shape),
         ),
         *(
-            ("backbone", f"feature map after block {layer}, windows put back", tuple(feature.shape))
+            ("backbone", f"feature map after {layer} blocks, windows put back", tuple(feature.shape))
             for layer, feature in zip(model.backbone.feature_layers, maps, strict=True)
         ),
         ("projector", "the maps side by side, through a 1x1 convolution", shapes["split"]),

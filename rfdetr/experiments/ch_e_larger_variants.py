@@ -60,6 +60,22 @@ def table_11() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def over_latency() -> pd.DataFrame:
+    """Printed AP and latency of D-FINE and of RF-DETR by backbone (Tables 2 and 12). Columns: family, size,
+    latency_ms, ap.
+    """
+    backbones = {row["size"]: row["backbone"] for row in tables.rows(7)}
+    rows = []
+    for number in (2, 12):
+        for row in tables.rows(number):
+            if row["model"] in ("RF-DETR", "D-FINE"):
+                name = row["model"]
+                family = name if name == "D-FINE" else f"{name} ({backbones[row['size']]})"
+                rows.append((family, row["size"], float(row["latency_ms"]), float(row["ap"])))
+    frame = pd.DataFrame(rows, columns=["family", "size", "latency_ms", "ap"])
+    return frame.drop_duplicates(ignore_index=True)
+
+
 def family_counts(names: tuple[str, ...] = ("large", *LARGE)) -> pd.DataFrame:
     """The ViT-B family beside the largest ViT-S size.
 

@@ -66,6 +66,8 @@ def class_tokens(df: pd.DataFrame) -> Any:
     for kind, colour in (("embedding", "black"), ("windowed", WINDOWED), ("global", GLOBAL)):
         part = df[df.kind == kind]
         axes.scatter(part.after, part.distance, color=colour, zorder=3, label=kind)
-    axes.set(xlabel="blocks passed", ylabel="distance / length", xticks=df.after, ylim=(-0.05, None))
+    axes.set(
+        xlabel="blocks passed", ylabel="mean distance / mean length", xticks=df.after, ylim=(-0.05, None)
+    )
     axes.legend(ncols=3, loc="lower right")
     return figure

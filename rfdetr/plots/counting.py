@@ -57,7 +57,7 @@ def ablation(df: pd.DataFrame) -> Any:
         label="Table 5",
     )
     short = [label.lstrip("+# ").replace("Additional ", "").split(",")[0] for label in df.label]
-    axes.set(ylabel="GFLOPs", ylim=(50, None))
+    axes.set(ylabel="GFLOPs", ylim=(0, None))
     axes.set_xticks(list(df.step), short, rotation=35, ha="right", fontsize=8)
     axes.legend()
     return figure
@@ -80,6 +80,23 @@ def families(df: pd.DataFrame) -> Any:
     return figure
 
 
+def over_latency(df: pd.DataFrame) -> Any:
+    """Printed AP against printed latency, one line per family. df: family, size, latency_ms, ap."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.2, 4.0))
+    for colour, (family, part) in zip(COLOURS, df.groupby("family", sort=False), strict=False):
+        part = part.sort_values("latency_ms")
+        axes.plot(part.latency_ms, part.ap, marker="o", color=colour, label=family)
+        for size, ms, ap in zip(part["size"], part.latency_ms, part.ap, strict=True):
+            axes.annotate(size, (ms, ap), xytext=(3, -11), textcoords="offset points", fontsize=8)
+    axes.set(xscale="log", xlabel="latency (ms, as printed)", ylabel="COCO AP (as printed)")
+    axes.set_xticks([2, 3, 5, 10, 20, 50, 100], ["2", "3", "5", "10", "20", "50", "100"])
+    axes.minorticks_off()
+    axes.legend(fontsize=9)
+    return figure
+
+
 def learning_rates(df: pd.DataFrame) -> Any:
     """Learning rate from input to output. df: from `experiments.recipe.learning_rates`."""
     import matplotlib.pyplot as plt
@@ -87,7 +104,7 @@ def learning_rates(df: pd.DataFrame) -> Any:
     figure, axes = plt.subplots(figsize=(7.2, 3.4))
     backbone = df.part.str.startswith(("block", "embeddings", "final"))
     for part, colour, label in ((df[backbone], COLOURS[0], "backbone"), (df[~backbone], COLOURS[1], "rest")):
-        axes.bar(part.order, part.lr, color=colour, label=label)
+        axes.plot(part.order, part.lr, "o", color=colour, label=label)
     axes.set(yscale="log", ylabel="learning rate")
     axes.set_xticks(list(df.order), list(df.part), rotation=60, ha="right", fontsize=8)
     axes.grid(axis="x", visible=False)

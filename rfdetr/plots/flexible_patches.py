@@ -7,12 +7,13 @@ import pandas as pd
 
 from rfdetr.plots.style import COLOURS
 
-_FLOOR = 1e-16
+_FLOOR = 1e-3
+"""Smallest error that is drawn; what is exact is smaller by many powers of ten."""
 
 
 def error_by_size(df: pd.DataFrame, base: int) -> Any:
     """Relative error of the embedding against the patch size, one line per method, on photographs and on
-    noise.
+    noise. Errors at the level of rounding lie on the lower edge.
     """
     import matplotlib.pyplot as plt
 
@@ -35,7 +36,7 @@ def error_by_size(df: pd.DataFrame, base: int) -> Any:
                 label=method,
             )
         box.axvline(base, color="#999999", linewidth=1, linestyle=":")
-        box.set(yscale="log", xlabel="patch size, px", title=f"patches of {content}", ylim=(_FLOOR / 3, 20))
+        box.set(yscale="log", xlabel="patch size, px", title=f"patches of {content}", ylim=(_FLOOR, 20))
     axes[0].set_ylabel("relative error of the embedding")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)

@@ -11,6 +11,42 @@ if TYPE_CHECKING:
 _PERCENTILES = (("median_ms", "median", "o"), ("p90_ms", "90 %", "|"), ("p99_ms", "99 %", "s"))
 
 
+def timelines(work_ms: float = 10.0, slow_ms: float = 45.0) -> "Figure":
+    """What the three protocols count, drawn for passes of `work_ms` of which the third takes `slow_ms`.
+
+    Bars are passes, the pale bars below them frames that wait; triangles are arrivals. The number is the
+    latency that is reported.
+    """
+    import matplotlib.pyplot as plt
+
+    passes = [work_ms, work_ms, slow_ms, work_ms, work_ms, work_ms]
+    pause, period = 1.5 * work_ms, 2 * work_ms
+    rows = (
+        ("buffered\na pause before each pass", COLOURS[0], passes[:4]),
+        ("sustained\npass after pass", COLOURS[2], passes),
+        ("rate\nframes arrive by the clock", COLOURS[1], passes),
+    )
+    figure, axes = plt.subplots(3, 1, figsize=(7.2, 4.2), sharex=True)
+    for axis, (label, colour, durations) in zip(axes, rows, strict=True):
+        free = 0.0
+        for number, duration in enumerate(durations):
+            arrival = number * period if axis is axes[2] else free + (pause if axis is axes[0] else 0.0)
+            begin = max(free, arrival)
+            if begin > arrival:
+                axis.barh(-0.32, begin - arrival, left=arrival, height=0.16, color=colour, alpha=0.35)
+            if axis is axes[2]:
+                axis.plot(arrival, -0.62, marker="^", color=PUBLISHED, markersize=6)
+            axis.barh(0, duration, left=begin, height=0.4, color=colour, edgecolor="white")
+            counted = begin + duration - arrival
+            axis.text(begin + duration / 2, 0.26, f"{counted:.0f}", ha="center", va="bottom", fontsize=8)
+            free = begin + duration
+        axis.set(yticks=[0], ylim=(-0.8, 0.7))
+        axis.set_yticklabels([label], fontsize=8)
+        axis.grid(visible=False)
+    axes[-1].set_xlabel("time (ms)")
+    return figure
+
+
 def protocols(frame: "pd.DataFrame") -> "Figure":
     """One line per setting from the fastest to the slowest pass, with median, 90th and 99th percentile (log
     axis).

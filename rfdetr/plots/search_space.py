@@ -50,6 +50,14 @@ def _masked(values: np.ndarray, keep: np.ndarray, digits: int) -> list[float | N
     return [round(float(v), digits) if k else None for v, k in zip(values, keep, strict=True)]
 
 
+def _shades(count: int) -> list[str]:
+    """Colours from dark to light for ordered values."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return [to_hex(colormaps["viridis"](position)) for position in np.linspace(0, 0.92, max(1, count))]
+
+
 def explorer(df: pd.DataFrame, published: Mapping[str, tuple[int, float]]) -> Any:
     """Interactive scatter of all sub-networks: GFLOPs against tokens, with filters that combine.
 
@@ -71,6 +79,7 @@ def explorer(df: pd.DataFrame, published: Mapping[str, tuple[int, float]]) -> An
         df.groupby(["patch_size", "windows", "queries_nominal"], sort=True)
     )
     patches = sorted(df.patch_size.unique())
+    shades = _shades(len(patches))
     seen: set[int] = set()
     for (patch, windows, queries), part in groups:
         figure.add_scatter(
@@ -81,12 +90,12 @@ def explorer(df: pd.DataFrame, published: Mapping[str, tuple[int, float]]) -> An
             name=f"patch {patch}",
             legendgroup=str(patch),
             showlegend=patch not in seen,
-            marker={"color": COLOURS[patches.index(patch) % len(COLOURS)]},
+            marker={"color": shades[patches.index(patch)]},
         )
         seen.add(patch)
     shared = {
         "mode": "markers",
-        "marker": {"size": 5, "opacity": 0.6},
+        "marker": {"size": 5},
         "hovertemplate": (
             "resolution %{customdata[0]}, patch %{meta[0]}<br>windows %{meta[1]}, layers %{customdata[1]}, "
             "queries %{meta[2]}<br>%{x} tokens, <b>%{y} GFLOPs</b><extra></extra>"

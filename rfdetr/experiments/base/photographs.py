@@ -27,9 +27,12 @@ def network_input(name: str, resolution: int) -> "Tensor":
     return preprocess(photograph(name), resolution)[None]
 
 
-def patches(size: int, count: int, seed: int = 0) -> "Tensor":
+def patches(size: int, count: int, seed: int = 0, columns: tuple[float, float] = (0.0, 1.0)) -> "Tensor":
     """Square patches cut at random places out of both photographs: float64 [count, 3, size, size], zero mean,
     unit deviation.
+
+    columns   part of the photographs' width that the patches come from; patches of disjoint parts share no
+              pixel
 
     Mean and deviation are those of all the patches together, per colour channel.
     """
@@ -41,7 +44,8 @@ def patches(size: int, count: int, seed: int = 0) -> "Tensor":
     for i in range(count):
         image = images[i % len(images)]
         top = rng.integers(image.shape[0] - size + 1)
-        left = rng.integers(image.shape[1] - size + 1)
+        first, last = (round(part * image.shape[1]) for part in columns)
+        left = rng.integers(first, last - size + 1)
         cut[i] = image[top : top + size, left : left + size]
     cut = (cut - cut.mean((0, 1, 2))) / cut.std((0, 1, 2))
     return torch.from_numpy(cut.transpose(0, 3, 1, 2).copy())
