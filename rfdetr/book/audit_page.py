@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from html import escape
 
 from rfdetr.book.audit import CHAPTERS, Audit
+from rfdetr.book.coverage import PLACES
 from rfdetr.paper.audit import AuditedClaim, AuditedEntry
 from rfdetr.plots.findings import chip, numbers_html
 
@@ -38,6 +39,8 @@ def page(found: Audit) -> str:
         "## Where the paper disagrees\n",
         f"Recomputed from the printed tables where numbers are involved: {recounted}.\n",
         _raw(_entries_table(found.entries)),
+        "## Tables, figures and appendices\n",
+        PLACES,
     ]
     return "\n".join(parts)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rfdetr.book import audit as audits
-from rfdetr.book import audit_page
+from rfdetr.book import audit_page, coverage
 from rfdetr.book.audit_page import AUDIT
 from rfdetr.book.cache import Chapter, Project, code_cells, read_notebook
 from rfdetr.book.execute import Outcome
@@ -153,7 +153,7 @@ def staged_files(
 
     outcomes = list(outcomes)
     files = {
-        path.relative_to(project.root).as_posix(): path.read_bytes()
+        path.relative_to(project.root).as_posix(): _content(project, path)
         for folder in ("book", "assets")
         for path in sorted((project.root / folder).rglob("*"))
         if path.is_file() and not path.name.startswith((".", "_toc"))
@@ -172,13 +172,20 @@ def staged_files(
     found = audits.audit(
         {o.chapter.name: o.record.get("findings", []) for o in outcomes if o.state in ("executed", "cached")}
     )
-    files[f"{AUDIT}.md"] = audit_page.page(found).encode()
+    files[f"{AUDIT}.md"] = coverage.filled(audit_page.page(found), project).encode()
     files[f"{AUDIT}.csv"] = audits.as_csv(found).encode()
     files[f"{AUDIT}.json"] = json.dumps(audits.rows(found), ensure_ascii=False, indent=1).encode()
     failed = {outcome.chapter.document for outcome in outcomes if outcome.state == "failed"}
     files["_toc.yml"] = yaml.safe_dump(_without(toc, failed), sort_keys=False).encode()
     files["_config.yml"] = yaml.safe_dump(_configuration(project), sort_keys=False).encode()
     return files
+
+
+def _content(project: Project, path: Path) -> bytes:
+    """A file as it is, a page of the book with its generated tables."""
+    if path.suffix != ".md":
+        return path.read_bytes()
+    return coverage.filled(path.read_text(encoding="utf-8"), project).encode()
 
 
 def notebook_title(notebook: Any) -> str:

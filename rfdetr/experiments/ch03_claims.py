@@ -32,8 +32,8 @@ def check_shrinking(errors: "pd.DataFrame") -> Check:
         "Shrinking by PI-resize is the least-squares answer when all patches are equally likely",
         bool((wide["PI-resize"] <= best).all()),
         {"PI-resize, largest": float(wide["PI-resize"].max()), "best other, smallest": float(best.min())},
-        "On noise no other resize of the kernel does better at any size; photographs are smooth, and kernels"
-        " fitted to them do better still.",
+        "On noise no other resize of the kernel does better at any size. Photographs are smooth, and kernels"
+        " fitted to them do better where much is lost.",
     )
 
 

@@ -1,7 +1,7 @@
 """The four sizes at which every chapter runs. One place, so that no chapter has sizes of its own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -180,6 +180,21 @@ _GPU = Recipe(
     images={"train": 100000, "val": 500, "test": 500},
 )
 
+# The paper's network on a grid whose largest member trains on a T4's 16 GB: at most 40 x 40 tokens.
+_T4_SIDES = tuple(side for side in TRAINING_GRID.resolutions if side <= 640)
+_T4 = replace(
+    _GPU,
+    model={**_GPU.model, "position_grid": 40},
+    training=SearchSpace(_T4_SIDES, (16, 20, 24, 32), (1, 2, 4), (6,), (300,)),
+    search=SearchSpace(
+        _T4_SIDES, (16, 20, 24, 32), (1, 2, 4), SEARCH_GRID.decoder_layers, SEARCH_GRID.queries
+    ),
+    train={**_GPU.train, "steps": 6000, "batch_size": 8, "accumulate": 2},
+    snapshots=(1500, 3000, 4500, 6000),
+    measured=100,
+    images={"train": 40000, "val": 200, "test": 200},
+)
+
 PROFILES: MappingProxyType[str, Profile] = MappingProxyType(
     {
         profile.name: profile
@@ -198,7 +213,9 @@ PROFILES: MappingProxyType[str, Profile] = MappingProxyType(
                 _FULL,
             ),
             Profile("gpu", "the paper's architecture sizes on one data-centre GPU, embedded data", _GPU),
-            Profile("t4", "official checkpoints, COCO val2017 and TensorRT on an NVIDIA T4", _GPU),
+            Profile(
+                "t4", "the paper's network on a smaller grid, on an NVIDIA T4; TensorRT in chapter 06", _T4
+            ),
         )
     }
 )
