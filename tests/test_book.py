@@ -70,7 +70,8 @@ def write_project(root: Path, **notebooks: nbformat.NotebookNode) -> Project:
     (root / "minilib/two.py").write_text("NAME = 'two'\n")
     shutil.copyfile(package_root() / "_config.yml", root / "_config.yml")
     shutil.copytree(package_root() / "assets", root / "assets")
-    shutil.copyfile(package_root() / "book" / "references.bib", root / "book" / "references.bib")
+    for name in ("references.bib", "coverage.yaml"):
+        shutil.copyfile(package_root() / "book" / name, root / "book" / name)
     (root / "book/index.md").write_text("# Start\n\nMathematics: $a^2$.\n")
     (root / "book/about.md").write_text("# About\n")
     for name, content in notebooks.items():

@@ -72,7 +72,7 @@ def test_every_place_of_the_paper_has_a_chapter_or_a_reason():
     chapters = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     for place in found:
         assert place.chapter in chapters or (not place.chapter and place.missing), place
-    shown = coverage.places_table(found)
+    shown = coverage.places_table(found, Project(ROOT))
     assert shown.count("\n| ") == len(found) + 1
     listed = coverage.missing_list(found)
     assert "figure 8" in listed and "table 1," not in listed

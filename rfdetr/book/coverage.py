@@ -35,7 +35,7 @@ def filled(text: str, project: Project) -> str:
     """A page of the book with its markers replaced."""
     makers = {
         MISSING: lambda: missing_list(places(project)),
-        PLACES: lambda: places_table(places(project)),
+        PLACES: lambda: places_table(places(project), project),
         TRAINED: trained_table,
     }
     for marker, make in makers.items():
@@ -49,6 +49,8 @@ def places(project: Project) -> list[Place]:
     import yaml
 
     path = project.root / "book" / "coverage.yaml"
+    if not path.is_file():
+        raise UserError(f"the book needs {path}: where it has each table, figure and appendix of the paper")
     entries: Mapping[str, Mapping[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return list(_places(entries))
 
@@ -63,11 +65,13 @@ def _places(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Place]:
         yield Place(row["kind"], name, row["title"], *found)
 
 
-def places_table(found: list[Place]) -> str:
-    """Markdown table of all places; chapters are links."""
+def places_table(found: list[Place], project: Project) -> str:
+    """Markdown table of all places; the chapters that the project has are links."""
     rows = []
     for place in found:
-        where = f"[{place.chapter}](../notebooks/{place.chapter}.ipynb)" if place.chapter else ""
+        where = place.chapter
+        if where and (project.root / "notebooks" / f"{where}.ipynb").is_file():
+            where = f"[{where}](../notebooks/{where}.ipynb)"
         if place.audit:
             where = f"arithmetic in the [audit](audit.md): {place.audit}"
         rows.append(f"| {place.kind.capitalize()} {place.name} | {place.title} | {where} | {place.missing} |")
