@@ -79,7 +79,7 @@ class LatencyModel:
         self.method, self.measured = method, len(latency)
         self.cross_validation: Any = None
         self._floor = 0.0
-        self._weights = _fit_terms(knobs, latency)
+        self._weights = fit_terms(knobs, latency)
         base = terms(knobs) @ self._weights
         self._rest = _REST[method.partition("+")[2]](knobs, np.log(latency / base), seed)
 
@@ -216,7 +216,7 @@ def compare_fronts(
     }
 
 
-def _fit_terms(knobs: np.ndarray, latency: np.ndarray) -> np.ndarray:
+def fit_terms(knobs: np.ndarray, latency: np.ndarray) -> np.ndarray:
     """Non-negative weights of `terms` that minimise squared relative errors."""
     from scipy.optimize import nnls
 

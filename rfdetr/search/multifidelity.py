@@ -170,12 +170,12 @@ class _Race:
         settings, places = len(self.triples), len(self.triples) + looks
         variance = np.maximum(self.covariance[:, places, places], 1e-12)
         moves = self.covariance[:, :settings][:, :, places] / np.sqrt(variance)[:, None]
+        moves = np.ascontiguousarray(moves.transpose(2, 0, 1))  # [M, patterns, settings]
         base = self._chosen(self.mean)
         values = []
         for first in range(0, len(looks), _CHUNK):
-            part = moves[:, self.of, first : first + _CHUNK]
-            steps = np.einsum("rk,krm->mkr", self.patterns, part)
-            shown = self.mean + np.einsum("sk,mkr->msr", self.outcomes, steps)
+            steps = moves[first : first + _CHUNK][:, :, self.of] * self.patterns.T
+            shown = self.mean + np.matmul(self.outcomes, steps)
             values.append((self._chosen(shown) - base).mean(axis=(1, 2)))
         return np.concatenate(values)
 

@@ -79,17 +79,17 @@ class Process:
         options = {"maxiter": _STEPS}
         loss = self._loss(y, middle)
         self.theta = minimize(loss, middle, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-        whole = self._kernel(at, share, at, share)[0] + _JITTER * np.eye(len(y))
+        whole = self._kernel(self._apart(at, share, at, share))[0] + _JITTER * np.eye(len(y))
         self._factor = np.linalg.cholesky(whole)
         self._half = solve_triangular(self._factor, y, lower=True)
 
     def _loss(self, y: np.ndarray, middle: np.ndarray) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
         """theta -> (negative logarithm of the posterior density, its gradient)."""
-        eye = np.eye(len(y))
+        eye, apart = np.eye(len(y)), self._apart(self.at, self.share, self.at, self.share)
 
         def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
             self.theta = theta
-            whole, slopes = self._kernel(self.at, self.share, self.at, self.share, gradient=True)
+            whole, slopes = self._kernel(apart, gradient=True)
             factor = cho_factor(whole + _JITTER * eye, lower=True)
             weights = cho_solve(factor, y)
             inner = y.shape[1] * cho_solve(factor, eye) - weights @ weights.T
@@ -101,38 +101,47 @@ class Process:
 
         return loss
 
+    def _apart(
+        self, a: np.ndarray, share_a: np.ndarray, b: np.ndarray, share_b: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the covariance of looks depends on: squared distances [3, A, B], whether the setting is the
+        same, the factor of the errors.
+        """
+        squares = (self.x[a].T[:, :, None] - self.x[b].T[:, None]) ** 2
+        same = (a[:, None] == b[None]).astype(float)
+        return squares, same, np.minimum(share_a[:, None], share_b[None]) - 1 / self.images
+
     def _kernel(
-        self, a: np.ndarray, share_a: np.ndarray, b: np.ndarray, share_b: np.ndarray, gradient: bool = False
+        self, apart: tuple[np.ndarray, np.ndarray, np.ndarray], gradient: bool = False
     ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Covariance of looks, and, if asked for, its derivatives by theta."""
+        squares, same, left = apart
         scale, lengths = np.exp(2 * self.theta[:6]), np.exp(2 * self.theta[6:])
-        squares = (self.x[a][:, None] - self.x[b][None]) ** 2
-        by_tokens, by_drift = squares[..., 0] / lengths[0], squares[..., 0] / lengths[4]
-        by_knobs = squares / lengths[1:4]
+        by_tokens, by_drift = squares[0] / lengths[0], squares[0] / lengths[4]
+        by_knobs = squares / lengths[1:4, None, None]
         smooth, drift = _matern(by_tokens), _matern(by_drift)
-        knobs = _matern(by_knobs.sum(-1))
-        same = (a[:, None] == b[None]).astype(float)
-        left = np.minimum(share_a[:, None], share_b[None]) - 1 / self.images
+        knobs = _matern(by_knobs[0] + by_knobs[1] + by_knobs[2])
         parts = [smooth[0], knobs[0], same, left, left * drift[0], left * same]
         parts = [size * part for size, part in zip(scale, parts, strict=True)]
-        whole = _CONSTANT + np.sum(parts, axis=0)
+        whole = _CONSTANT + sum(parts[1:], parts[0])
         if not gradient:
             return whole, []
         slopes = [2 * part for part in parts]
         slopes.append(scale[0] * smooth[1] * by_tokens)
-        slopes += [scale[1] * knobs[1] * by_knobs[..., i] for i in range(3)]
+        slopes += [scale[1] * knobs[1] * by_knobs[i] for i in range(3)]
         slopes.append(scale[4] * left * drift[1] * by_drift)
         return whole, slopes
 
     def project(self, at: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means [M, R] of looks at settings, and the factor [O, M] of what is known of them."""
-        rows = solve_triangular(self._factor, self._kernel(self.at, self.share, at, share)[0], lower=True)
+        cross = self._kernel(self._apart(self.at, self.share, at, share))[0]
+        rows = solve_triangular(self._factor, cross, lower=True)
         return rows.T @ self._half, rows
 
     def covariance(self, at: np.ndarray, share: np.ndarray) -> np.ndarray:
         """[M, M] covariance of looks at settings."""
         _, rows = self.project(at, share)
-        return self._kernel(at, share, at, share)[0] - rows.T @ rows
+        return self._kernel(self._apart(at, share, at, share))[0] - rows.T @ rows
 
     def variance(self, at: np.ndarray, share: np.ndarray) -> np.ndarray:
         """[M], the diagonal of `covariance`."""

@@ -19,6 +19,7 @@ from rfdetr.search.budget import check_options
 from rfdetr.search.cost import unit_cost
 from rfdetr.search.grid import GridEvaluator, Triple, keep_unit, kept_unit, units
 from rfdetr.search.latency_model import FEWEST, measurement_plan
+from rfdetr.search.latency_plan import measure_actively
 from rfdetr.search.run import SearchResult, chosen_metric, finish
 from rfdetr.search.timing import Protocol, Timings
 from rfdetr.search.within import budgeted_search
@@ -87,10 +88,10 @@ def search_within(
 ) -> SearchResult:
     """Like `search`, for `budget` times its whole cost (0.05: a twentieth), timing included.
 
-    At least 12 latencies, spread over the space, are measured first; a `LatencyModel` gives those of all
-    others. Then `sampler` (`budget.SAMPLERS`) decides which encoder settings are looked at, and on how many
-    images (`within.budgeted_search`). Whatever the budget, one is looked at in each third of the range of
-    latencies, and the front is timed. `notes` say what was not looked at.
+    At least 12 latencies are measured first, chosen where they tell most (`latency_plan`); a `LatencyModel`
+    gives those of all others. Then `sampler` (`budget.SAMPLERS`) decides which encoder settings are looked
+    at, and on how many images (`within.budgeted_search`). Whatever the budget, one is looked at in each third
+    of the range of latencies, and the front is timed. `notes` say what was not looked at.
 
     The table holds all sub-networks with the accuracy that is expected of them and its deviation, e.g. AP and
     AP_sd, or, with a sampler that looks at all images, the evaluated ones. storage: of a search by many
@@ -107,7 +108,7 @@ def search_within(
             split = Shares(float("nan"), float("nan"), measured, budget)
         else:
             split = _split(budget, model, dataset, space, folder, timings, measured, seed, progress)
-        timings.measure(measurement_plan(space, split.timed, seed), progress)
+        measure_actively(lambda archs: timings.measured(archs, progress), space, split.timed, seed)
         latency = timings.model_of_latency(seed)
         table, spent = _evaluated(
             model, dataset, space, latency.predict, split, sampler, metric, folder, seed, storage, progress

@@ -112,6 +112,11 @@ class Timings:
             pd.concat(parts, ignore_index=True).to_csv(temporary, index=False)
         return len(wanted)
 
+    def measured(self, archs: Iterable[Arch], progress: "bool | Report" = False) -> "pd.DataFrame":
+        """Every row that is known once these are measured, too."""
+        self.measure(archs, progress)
+        return self.rows
+
     def model_of_latency(self, seed: int = 0) -> LatencyModel:
         """Fitted to what is measured; a rough one where that is little."""
         return (
