@@ -42,9 +42,12 @@ def utc_now() -> str:
 
 @cache
 def commit() -> str:
-    """Commit of the code, with `+changes` if tracked files differ from it. Outside a repository (a copy of
-    the files knows no commit): RFDETR_COMMIT if set, else `unknown`.
+    """Commit of the code, with `+changes` if tracked files differ from it; `unknown` outside a repository.
+
+    RFDETR_COMMIT goes first where it is set: a copy of the files for another machine does not know its commit.
     """
+    if os.environ.get("RFDETR_COMMIT"):
+        return os.environ["RFDETR_COMMIT"]
     git = ["git", "-C", str(package_root())]
     try:
         head = subprocess.run(
@@ -54,7 +57,7 @@ def commit() -> str:
             [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("RFDETR_COMMIT", "unknown")
+        return "unknown"
     return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
 
 
