@@ -11,7 +11,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import ClassVar
 
-from rfdetr.paper import tables
+from rfdetr.paper import published, tables
 
 
 class ArchError(ValueError):
@@ -206,24 +206,14 @@ class SearchSpace:
     @property
     def largest(self) -> Arch:
         """The most expensive corner of the grid."""
-        return effective(
-            self.resolutions[-1],
-            self.patch_sizes[0],
-            self.windows[0],
-            self.decoder_layers[-1],
-            self.queries[-1],
-        )
+        depth, queries = self.decoder_layers[-1], self.queries[-1]
+        return effective(self.resolutions[-1], self.patch_sizes[0], self.windows[0], depth, queries)
 
     @property
     def smallest(self) -> Arch:
         """The cheapest corner of the grid."""
-        return effective(
-            self.resolutions[0],
-            self.patch_sizes[-1],
-            self.windows[-1],
-            self.decoder_layers[0],
-            self.queries[0],
-        )
+        depth, queries = self.decoder_layers[0], self.queries[0]
+        return effective(self.resolutions[0], self.patch_sizes[-1], self.windows[-1], depth, queries)
 
 
 def effective(resolution: int, patch_size: int, windows: int, decoder_layers: int, queries: int) -> Arch:
@@ -255,8 +245,7 @@ SEARCH_GRID_WITH_UNSEEN = _printed_space("inference", "inference")
 
 @dataclass(frozen=True)
 class Preset:
-    """A published configuration. `published` holds the paper's numbers (strings turned to float, None if
-    absent).
+    """A published configuration. `published` holds the paper's numbers, None where it prints none.
 
     Keys of `published`: params_m, gflops, latency_ms, ap, ap50, ap75, ap_s, ap_m, ap_l.
     """
@@ -290,31 +279,6 @@ class Preset:
         return self.published["latency_ms"]
 
 
-# The printed size -> the name of the preset (with `seg-` in front for segmentation).
-SIZE_NAMES = {
-    "N": "nano",
-    "S": "small",
-    "M": "medium",
-    "L": "large",
-    "XL": "xlarge",
-    "2XL": "2xlarge",
-    "Max": "max",
-}
-_COLUMNS = ("params_m", "gflops", "latency_ms", "ap", "ap50", "ap75", "ap_s", "ap_m", "ap_l")
-
-
-def _numbers(row: Mapping[str, str]) -> Mapping[str, float | None]:
-    return MappingProxyType({c: float(row[c]) if row[c] else None for c in _COLUMNS})
-
-
-def _published(model: str, size: str, table_numbers: tuple[int, int]) -> Mapping[str, float | None]:
-    for number in table_numbers:
-        for row in tables.rows(number):
-            if row["model"] == model and row["variant"] == "nas" and row["size"] == size:
-                return _numbers(row)
-    raise KeyError(f"{model} {size} is not in Tables {table_numbers}")
-
-
 def _presets() -> Mapping[str, Preset]:
     presets: dict[str, Preset] = {}
     for config_table, model, number_tables, prefix in (
@@ -322,7 +286,7 @@ def _presets() -> Mapping[str, Preset]:
         (8, "RF-DETR-Seg", (3, 13), "seg-"),
     ):
         for row in tables.rows(config_table):
-            name = prefix + SIZE_NAMES[row["size"]]
+            name = prefix + published.SIZE_NAMES[row["size"]]
             presets[name] = Preset(
                 name=name,
                 arch=Arch(*(int(row[k]) for k in Arch.KNOBS)),
@@ -331,7 +295,7 @@ def _presets() -> Mapping[str, Preset]:
                 # COCO ids are used as class indexes, so 91; index 0 is unused.
                 num_classes=91,
                 feature_layers=(3, 6, 9, 12),
-                published=_published(model, row["size"], number_tables),
+                published=published.published(model, row["size"], number_tables),
             )
     base = tables.find_row(5, step="4")
     presets["base"] = Preset(
@@ -341,7 +305,7 @@ def _presets() -> Mapping[str, Preset]:
         segmentation=False,
         num_classes=91,
         feature_layers=(2, 5, 8, 11),
-        published=_numbers(base),
+        published=published.numbers(base),
     )
     return MappingProxyType(presets)
 

@@ -23,6 +23,7 @@ from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.kept import Kept
 from rfdetr.experiments.base.profiles import PROFILES
 from rfdetr.experiments.base.studies import Study
+from rfdetr.experiments.ch09_study import STUDY
 
 SMOKE = domains.SIZES["smoke"]
 
@@ -153,7 +154,7 @@ def test_the_plan_has_every_domain_and_no_part_before_what_it_needs():
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     root = tmp_path_factory.mktemp("domains")
-    study = Study("fourteen-domains", "smoke", domains.parts, domains.collect, domains.STUDY.modules)
+    study = Study("fourteen-domains", "smoke", domains.parts, STUDY.collect, STUDY.modules)
     store = Store(root / "store")
     with pytest.raises(UserError, match="no domain is done yet"):
         study.keep(root / "none", 0, store)

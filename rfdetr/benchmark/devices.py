@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from rfdetr.errors import UserError
 from rfdetr.provenance import gpus, text
 
 UNKNOWN = ""
@@ -26,6 +27,20 @@ class Gpu:
     def driver(self) -> str:
         """Version of the driver ("" where NVML cannot be asked)."""
         return gpus()[1]
+
+
+def load_bindings() -> Any:
+    """The module of runtime bindings. Raises UserError naming the extra when it is missing."""
+    try:
+        from cuda.bindings import runtime  # cuda-python 12.6 and later
+    except ImportError:
+        try:
+            from cuda import cudart as runtime  # type: ignore[no-redef,attr-defined,unused-ignore]
+        except ImportError as error:
+            raise UserError(
+                "TensorRT needs the CUDA bindings: pip install 'rf-detr-nas-companion[tensorrt]'"
+            ) from error
+    return runtime
 
 
 def with_bindings(api: Any, index: int) -> Gpu:
@@ -51,9 +66,6 @@ def visible(index: int) -> Gpu:
     Asks the CUDA bindings, PyTorch, CUDA_VISIBLE_DEVICES where it holds UUIDs, and takes the only GPU of a
     machine that has one; otherwise the UUID is `UNKNOWN`.
     """
-    from rfdetr.benchmark.runtimes.cuda import load_bindings
-    from rfdetr.errors import UserError
-
     try:
         return with_bindings(load_bindings(), index)
     except UserError:

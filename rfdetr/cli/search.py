@@ -37,9 +37,7 @@ def search(
     categories: Categories = None,
     skip_missing: SkipMissing = False,
     split: Annotated[str, typer.Option(help="Split that decides; keep test for the end.")] = "val",
-    out: Annotated[Path, typer.Option(help="Folder of the table, the front and finished work.")] = Path(
-        "runs/search"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder of table and front.")] = Path("runs/search"),
     metric: Annotated[
         str, typer.Option(help="What decides: AP, mask_AP, AP50, ...; default: mask_AP with masks, else AP.")
     ] = "",

@@ -18,16 +18,14 @@ this small are mostly overhead. `ch09_parts` has the parts, `ch09_analysis` read
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rfdetr.arch import Arch, SearchSpace
-from rfdetr.experiments.base import fitting
 from rfdetr.experiments.base.parts import Part
 from rfdetr.experiments.base.profiles import PROFILES, Profile
-from rfdetr.experiments.base.studies import Finished, Study
 
 NAME, PROFILE = "fourteen-domains", "cpu"
 SEVERAL = ("bccd", "raccoon", "hit_uav", "deeppcb")
@@ -228,20 +226,3 @@ def _data(sizes: Sizes, domain: str) -> tuple[str, ...]:
 
 def _part(name: str, call: str, options: Mapping[str, Any], needs: tuple[str, ...] = ()) -> Part:
     return Part(name, f"rfdetr.experiments.{call}", options, needs)
-
-
-def collect(finished: Finished) -> None:
-    """Keep what is done; UserError when not even one domain is."""
-    from rfdetr.experiments.ch09_collect import keep
-
-    keep(finished)
-
-
-STUDY = Study(
-    NAME,
-    PROFILE,
-    parts,
-    collect,
-    (*fitting.MODULES, "rfdetr.search.blocks", "rfdetr.search.grid", "rfdetr.data.registry"),
-    lambda profile: asdict(SIZES[profile.name]),
-)

@@ -58,22 +58,12 @@ def _shades(count: int) -> list[str]:
     return [to_hex(colormaps["viridis"](position)) for position in np.linspace(0, 0.92, max(1, count))]
 
 
-def explorer(df: pd.DataFrame, published: Mapping[str, tuple[int, float]]) -> Any:
-    """Interactive scatter of all sub-networks: GFLOPs against tokens, with filters that combine.
-
-    df         from `experiments.search_space.costs`
-    published  name -> (tokens, GFLOPs) of the configurations to mark
-
-    Colours are patch sizes; a click in the legend hides one. Menus choose resolution, windows, layers and
-    queries.
-    """
+def _points(
+    df: pd.DataFrame, published: Mapping[str, tuple[int, float]]
+) -> tuple[Any, list[tuple[Any, pd.DataFrame]]]:
+    """The figure with a trace for each (patch size, windows, queries), and these groups."""
     import plotly.graph_objects as go
 
-    # A menu of plotly sets one attribute and cannot see the others. So each filter has an attribute of its
-    # own: windows and queries move a trace to axes whose range holds no points, the number of layers and the
-    # resolution blank x and y, and the legend keeps `visible`.
-    depths = sorted(df.decoder_layers.unique())
-    resolutions = sorted(df.nominal.unique())
     figure = go.Figure()
     groups: list[tuple[Any, pd.DataFrame]] = list(
         df.groupby(["patch_size", "windows", "queries_nominal"], sort=True)
@@ -112,39 +102,64 @@ def explorer(df: pd.DataFrame, published: Mapping[str, tuple[int, float]]) -> An
         hovertemplate="%{text}: %{x} tokens, %{y} GFLOPs<extra></extra>",
         name="published",
     )
-    parts = [part for _, part in groups]
-    indexes = list(range(len(parts)))
+    return figure, groups
 
-    def axis_menu(attribute: str, position: int, values: list[int], unit: str) -> dict[str, Any]:
-        letter = attribute[0]
-        buttons = [{"label": f"all {unit}", "method": "restyle", "args": [{attribute: letter}, indexes]}]
-        for value in values:
-            sides = [letter if key[position] == value else f"{letter}2" for key, _ in groups]
-            buttons.append(
-                {"label": f"{value} {unit}", "method": "restyle", "args": [{attribute: sides}, indexes]}
-            )
-        return {"buttons": buttons}
 
-    def blank_menu(
-        letter: str, shown: str, column: str, values: list[int], unit: str, first: str
-    ) -> dict[str, Any]:
-        digits = 0 if letter == "x" else 1
-        everything = [_masked(part[shown].to_numpy(), np.ones(len(part), bool), digits) for part in parts]
-        buttons = [{"label": first, "method": "restyle", "args": [{letter: everything}, indexes]}]
-        for value in values:
-            kept = [
-                _masked(part[shown].to_numpy(), (part[column] == value).to_numpy(), digits) for part in parts
-            ]
-            buttons.append(
-                {"label": f"{value} {unit}", "method": "restyle", "args": [{letter: kept}, indexes]}
-            )
-        return {"buttons": buttons}
+def _axis_menu(
+    groups: list[tuple[Any, pd.DataFrame]], attribute: str, position: int, values: list[int], unit: str
+) -> dict[str, Any]:
+    """A menu that moves the traces of other values to hidden axes."""
+    indexes = list(range(len(groups)))
+    letter = attribute[0]
+    buttons = [{"label": f"all {unit}", "method": "restyle", "args": [{attribute: letter}, indexes]}]
+    for value in values:
+        sides = [letter if key[position] == value else f"{letter}2" for key, _ in groups]
+        buttons.append(
+            {"label": f"{value} {unit}", "method": "restyle", "args": [{attribute: sides}, indexes]}
+        )
+    return {"buttons": buttons}
 
+
+def _blank_menu(
+    groups: list[tuple[Any, pd.DataFrame]],
+    letter: str,
+    shown: str,
+    column: str,
+    values: list[int],
+    unit: str,
+    first: str,
+) -> dict[str, Any]:
+    """A menu that blanks the points of other values."""
+    parts, indexes = [part for _, part in groups], list(range(len(groups)))
+    digits = 0 if letter == "x" else 1
+    everything = [_masked(part[shown].to_numpy(), np.ones(len(part), bool), digits) for part in parts]
+    buttons = [{"label": first, "method": "restyle", "args": [{letter: everything}, indexes]}]
+    for value in values:
+        kept = [_masked(part[shown].to_numpy(), (part[column] == value).to_numpy(), digits) for part in parts]
+        buttons.append({"label": f"{value} {unit}", "method": "restyle", "args": [{letter: kept}, indexes]})
+    return {"buttons": buttons}
+
+
+def explorer(df: pd.DataFrame, published: Mapping[str, tuple[int, float]]) -> Any:
+    """Interactive scatter of all sub-networks: GFLOPs against tokens, with filters that combine.
+
+    df         from `experiments.search_space.costs`
+    published  name -> (tokens, GFLOPs) of the configurations to mark
+
+    Colours are patch sizes; a click in the legend hides one. Menus choose resolution, windows, layers and
+    queries.
+    """
+    # A menu of plotly sets one attribute and cannot see the others. So each filter has an attribute of its
+    # own: windows and queries move a trace to axes whose range holds no points, the number of layers and the
+    # resolution blank x and y, and the legend keeps `visible`.
+    depths = sorted(df.decoder_layers.unique())
+    resolutions = sorted(df.nominal.unique())
+    figure, groups = _points(df, published)
     menus = [
-        blank_menu("y", "gflops", "nominal", resolutions, "px", "all resolutions"),
-        axis_menu("yaxis", 1, sorted(df.windows.unique()), "windows"),
-        blank_menu("x", "tokens", "decoder_layers", depths, "layers", "all layers"),
-        axis_menu("xaxis", 2, sorted(df.queries_nominal.unique()), "queries"),
+        _blank_menu(groups, "y", "gflops", "nominal", resolutions, "px", "all resolutions"),
+        _axis_menu(groups, "yaxis", 1, sorted(df.windows.unique()), "windows"),
+        _blank_menu(groups, "x", "tokens", "decoder_layers", depths, "layers", "all layers"),
+        _axis_menu(groups, "xaxis", 2, sorted(df.queries_nominal.unique()), "queries"),
     ]
     places = [(0.0, 1.27), (0.5, 1.27), (0.0, 1.13), (0.5, 1.13)]
     look = {"xanchor": "left", "yanchor": "top", "pad": {"t": 0, "r": 0}, "bgcolor": "white"}

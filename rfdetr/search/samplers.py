@@ -16,20 +16,9 @@ def proposals(problem: Problem, name: str, seed: int) -> Iterator[int]:
     """Endless rows to evaluate, on all images, of "random", "tpe" or "nsga2"; what came of them is read from
     the problem.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its progress bar misses widgets, which nothing here shows
-        import optuna
+    optuna, study = _study(name, seed)
     from optuna.distributions import CategoricalDistribution, IntDistribution
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    makers: dict[str, Callable[[], Any]] = {
-        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-        "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=3),
-        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=8),
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "multivariate is experimental"
-        study = optuna.create_study(directions=["maximize", "minimize"], sampler=makers[name]())
     # Choices of the knobs. A resolution is an index, because the effective ones depend on patch size and
     # windows.
     heads: dict[tuple[int, int], list[int]] = {}
@@ -89,6 +78,23 @@ def proposals(problem: Problem, name: str, seed: int) -> Iterator[int]:
                     values=[problem.accuracy[other], problem.cost[other]],
                 )
             )
+
+
+def _study(name: str, seed: int) -> tuple[Any, Any]:
+    """Optuna, silenced, and a study with the sampler of that name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its progress bar misses widgets, which nothing here shows
+        import optuna
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    makers: dict[str, Callable[[], Any]] = {
+        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+        "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=3),
+        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=8),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "multivariate is experimental"
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=makers[name]())
+    return optuna, study
 
 
 def _representatives(problem: Problem, rows: list[int], asked: int) -> list[int]:

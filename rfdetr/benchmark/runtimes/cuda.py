@@ -4,26 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from rfdetr.benchmark.devices import Gpu, with_bindings
+from rfdetr.benchmark.devices import Gpu, load_bindings, with_bindings
 from rfdetr.errors import UserError
 
 
 class CudaError(RuntimeError):
     """A CUDA call failed."""
-
-
-def load_bindings() -> Any:
-    """The module of runtime bindings. Raises UserError naming the extra when it is missing."""
-    try:
-        from cuda.bindings import runtime  # cuda-python 12.6 and later
-    except ImportError:
-        try:
-            from cuda import cudart as runtime  # type: ignore[no-redef,attr-defined,unused-ignore]
-        except ImportError as error:
-            raise UserError(
-                "TensorRT needs the CUDA bindings: pip install 'rf-detr-nas-companion[tensorrt]'"
-            ) from error
-    return runtime
 
 
 class Cuda:

@@ -11,7 +11,7 @@ from rfdetr.experiments import (
     ch04_ranking,
     ch04_sampling_study,
     ch05_full_parts,
-    ch09_domains,
+    ch09_study,
 )
 from rfdetr.experiments.base import studies
 from rfdetr.experiments.base.artifacts import Store
@@ -24,7 +24,7 @@ STUDIES = {
         ch04_ranking.STUDY,
         ch04_precision.STUDY,
         ch05_full_parts.STUDY,
-        ch09_domains.STUDY,
+        ch09_study.STUDY,
     )
 }
 """Name of a kept result -> the study that makes it in parts."""
