@@ -44,7 +44,7 @@ def utc_now() -> str:
 def commit() -> str:
     """Commit of the code, with `+changes` if tracked files differ from it; `unknown` outside a repository.
 
-    RFDETR_COMMIT goes first where it is set: a copy of the files for another machine does not know its commit.
+    RFDETR_COMMIT goes first where it is set: a copy of the files on another machine knows no commit.
     """
     if os.environ.get("RFDETR_COMMIT"):
         return os.environ["RFDETR_COMMIT"]
