@@ -132,6 +132,7 @@ def _gpu(patch):
     """A GPU on which everything takes as long as D-FINE-S; nobody waits for it to cool down."""
     from rfdetr.benchmark import latency, t4
 
+    patch.setattr(Device, "name", staticmethod(lambda index: "Tesla T4"))
     install(patch, Device(pass_ms=published_latency("d-fine-s")))
 
     def quick(loaded, protocol, **given):

@@ -65,7 +65,8 @@ def test_names_and_shapes_are_those_of_the_released_file(tmp_path, name):
     model = rfdetr.build(name, 91)
     write_published(model, tmp_path / "file.pth")
     state = torch.load(tmp_path / "file.pth", weights_only=False)["model"]
-    listed = json.loads((Path(__file__).parent / "data" / f"{name}.keys.json").read_text(encoding="utf-8"))
+    path = Path(rfdetr.__file__).parent / "paper" / "parity" / f"{name}.keys.json"
+    listed = json.loads(path.read_text(encoding="utf-8"))
     wanted = {key: tuple(shape) for key, shape in listed.items() if key not in UNUSED or key == MASK_TOKEN}
     assert {key: tuple(value.shape) for key, value in state.items()} == wanted
 

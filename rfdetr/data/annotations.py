@@ -67,7 +67,7 @@ def read_annotations(path: Path) -> dict[str, Any]:
 def brief(value: Any) -> str:
     """A name or id for a message: a line of its own, cut off where it is long."""
     text = " ".join(str(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= 80 else f"{text[:37]}...{text[-40:]}"
 
 
 def describe(value: Any) -> str:

@@ -216,7 +216,8 @@ class CategoryMap:
 
 def shortened(names: Sequence[str], most: int = 5) -> str:
     """A list of names for a message: the first few and how many there are."""
-    return ", ".join(names[:most]) + (f", ... ({len(names)})" if len(names) > most else "")
+    lines = [" ".join(name.split()) or repr(name) for name in names[:most]]  # a message is one line
+    return ", ".join(lines) + (f", ... ({len(names)})" if len(names) > most else "")
 
 
 _COCO_NAMES = (
