@@ -145,3 +145,13 @@ def test_regret_is_what_the_choice_loses():
     found = summary.regret(networks)
     np.testing.assert_allclose(found["regret"], [0, 0, 0.2])
     assert found["chosen"].nunique() == 2
+
+
+def test_one_seed_has_a_column_of_deviations_without_values():
+    rows = [
+        {"arch": arch, "kind": kind, "seed": 0, "AP": 0.1 * i, "tokens": 4, "gflops": i, "updates": 3}
+        for i, arch in enumerate(("a", "b"))
+        for kind in ("inherited", "alone")
+    ]
+    share = summary.training_share(pd.DataFrame(rows))
+    assert share["alone_std"].isna().all() and share["alone"].tolist() == [0.0, 0.1]

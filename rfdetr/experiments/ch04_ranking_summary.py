@@ -207,8 +207,9 @@ def training_share(networks: "pd.DataFrame") -> "pd.DataFrame":
     """
     head = networks.drop_duplicates("arch").set_index("arch")[["tokens", "gflops"]]
     drawn = networks[networks["kind"] == "inherited"].groupby("arch")["updates"].mean()
-    mean = networks.pivot_table(values="AP", index="arch", columns="kind", aggfunc="mean")
-    std = networks.pivot_table(values="AP", index="arch", columns="kind", aggfunc="std").add_suffix("_std")
+    by_kind = networks.groupby(["arch", "kind"])["AP"]
+    # One seed has no deviation, but its column.
+    mean, std = by_kind.mean().unstack(), by_kind.std().unstack().add_suffix("_std")
     return head.join(drawn).join(mean).join(std).sort_values("gflops").reset_index()
 
 

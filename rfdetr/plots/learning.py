@@ -76,7 +76,7 @@ def ranking(share: "pd.DataFrame") -> "Figure":
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(5.4, 4.2))
-    x_spread, y_spread = share["alone_std"], share["inherited_std"]
+    x_spread, y_spread = share["alone_std"].fillna(0), share["inherited_std"].fillna(0)
     axis.errorbar(
         share["alone"], share["inherited"], y_spread, x_spread, fmt="o", color=COLOURS[0], linewidth=0.8
     )
