@@ -243,6 +243,13 @@ REFUSED = {
         lambda root: (make.noise(root / "a.png", 1), (root / "a.txt").write_text("a cat on a mat")),
         r"1 \.txt files in \. \(a\.txt begins 'a cat on a mat'\)",
     ),
+    "damaged JSON": (
+        lambda root: (
+            make.custom_vision(root),
+            (root / "model" / "dataset.json").write_text('[{"id": "a", "regions": ['),
+        ),
+        r"1 \.json files in model \(dataset\.json is not readable JSON",
+    ),
     "a yaml without labels": (
         lambda root: (make.yolo(root), [shutil.rmtree(p) for p in root.glob("*/labels")]),
         r"data\.yaml describes a YOLO set, but no label files.*5 pictures in",

@@ -1,5 +1,6 @@
 """Which format a folder is in, by what is in it."""
 
+import json
 from collections import Counter
 from pathlib import PurePosixPath
 
@@ -57,6 +58,11 @@ def recognise(inventory: Inventory) -> Match:
 
 def _begins(inventory: Inventory, path: str) -> str:
     """How a text file begins, so that a reader sees what kind it is."""
+    if path.lower().endswith(".json"):
+        try:
+            json.loads(inventory.path(path).read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            return f" ({PurePosixPath(path).name} is not readable JSON: {error})"
     head = inventory.head(path, 200)
     if b"\0" in head:
         return ""
