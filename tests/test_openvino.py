@@ -15,7 +15,7 @@ from rfdetr.benchmark.lab import benchmark_command
 from rfdetr.benchmark.latency import time_artifact
 from rfdetr.benchmark.records import JointRecord
 from rfdetr.benchmark.runtimes import load_runtime
-from rfdetr.benchmark.runtimes.openvino import as_built, product_types
+from rfdetr.benchmark.runtimes.openvino import _REST, as_built, types_of
 from rfdetr.data.scenes import scenes
 from rfdetr.errors import UserError
 from rfdetr.export.artifact import load_artifact
@@ -57,6 +57,9 @@ def test_precision_is_read_back_from_the_executed_graph(quantised) -> None:
     assert asked["bf16"] in ("bf16", "fp32") and asked["fp16"] in ("fp16", "bf16", "fp32")
     with load_runtime("openvino", quantised) as runtime:
         assert runtime.info.precision == "int8"
+    # Both have the products of one file in INT8; accuracy of the one and latency of the other do not mix.
+    with load_runtime("openvino", quantised, "int8+bf16") as runtime:
+        assert runtime.info.precision == ("int8+bf16" if asked["bf16"] == "bf16" else "int8")
 
 
 def layer(kind: str, precision: str):
@@ -67,19 +70,22 @@ def layer(kind: str, precision: str):
 
 
 @pytest.mark.parametrize(
-    ("products", "word"),
+    ("layers", "word"),
     [
-        ({"FullyConnected f32": 9}, "fp32"),
-        ({"Convolution u8": 5, "FullyConnected i8": 30}, "int8"),
-        ({"FullyConnected u8": 30, "MatMul bf16": 9}, "int8+bf16"),
-        ({"FullyConnected u8": 30, "MatMul f32": 9}, "mixed"),
+        ({"FullyConnected f32": 9, "MVN f32": 3}, "fp32"),
+        ({"Convolution u8": 5, "FullyConnected i8": 30, "MVN f32": 3}, "int8"),
+        ({"FullyConnected u8": 30, "MatMul bf16": 9, "MVN bf16": 3}, "int8+bf16"),
+        ({"FullyConnected u8": 30, "MVN bf16": 3, "Eltwise f32": 2, "Softmax i8": 9}, "int8+bf16"),
+        ({"FullyConnected u8": 30, "MatMul f32": 9, "MVN f32": 1}, "mixed"),
+        ({"FullyConnected u8": 30, "MatMul f32": 9, "MVN bf16": 1}, "mixed"),
         ({"FullyConnected bf16": 30, "MatMul f32": 2}, "bf16"),
         ({"Reorder u8": 30}, "unknown"),
     ],
 )
-def test_words_for_precisions(products, word) -> None:
-    layers = [layer(*name.split()) for name, count in products.items() for _ in range(count)]
-    assert as_built(product_types(types.SimpleNamespace(get_ops=lambda: layers))) == word
+def test_words_for_precisions(layers, word) -> None:
+    made = [layer(*name.split()) for name, count in layers.items() for _ in range(count)]
+    executed = types.SimpleNamespace(get_ops=lambda: made)
+    assert as_built(types_of(executed), types_of(executed, _REST)) == word
 
 
 def test_a_quantised_file_is_an_artifact_of_its_own(quantised, tmp_path) -> None:
@@ -153,7 +159,7 @@ def test_benchmark_times_and_evaluates_the_quantised_file(tmp_path, monkeypatch)
     from rfdetr.benchmark import lab
 
     model = network()
-    monkeypatch.setattr(lab, "open_network", lambda target: model)
+    monkeypatch.setattr(lab, "open_network", lambda target, categories=None: model)
     data = {"train": scenes("digits", "train", size=4), "val": scenes("digits", "val", size=2)}
     for split in data.values():
         monkeypatch.setattr(type(split), "category_ids", model.config.categories, raising=False)

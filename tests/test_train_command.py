@@ -141,6 +141,8 @@ def test_later_commands_know_architecture_and_data(supernet, folder, capsys, tmp
     said = capsys.readouterr().out
     assert "architecture r64-p8-w1-d2-q12; --arch takes others, trained were e.g. r64-" in said
     assert f"data {folder.resolve()}" in said
+    assert main(["evaluate", str(supernet), "--arch", "r48-p12-w1-d2-q6"]) == 0
+    assert "r48-p12-w1-d2-q6 was never trained" in capsys.readouterr().out
     assert main(["export", str(supernet), "--out", str(tmp_path / "m.onnx")]) == 0
     assert "architecture r64-p8-w1-d2-q12" in capsys.readouterr().out
     assert main(["evaluate", str(tmp_path / "m.onnx")]) == 2
@@ -236,6 +238,17 @@ def test_masks_that_are_not_there_are_said_in_command_line_words(tmp_path, capsy
     arguments = ["--profile", "smoke", "--segmentation", "--out", str(tmp_path / "run")]
     assert main(["train", "--data", str(data), *arguments]) == 2
     assert "--no-segmentation" in capsys.readouterr().err
+
+
+def test_missing_pictures_that_were_skipped_stay_skipped(tmp_path, capsys):
+    data = coco_scenes(tmp_path / "data", {"train": 4, "val": 2, "test": 2})
+    next((data / "train").glob("*.png")).unlink()
+    out = tmp_path / "run"
+    command = ["train", "--data", str(data), "--out", str(out), "--steps", "1", *SMOKE]
+    assert main(command) == 2
+    assert main([*command, "--skip-missing"]) == 0
+    assert main(["train", "--out", str(out)]) == 0
+    assert "finished at step 1 of 1" in capsys.readouterr().out
 
 
 def test_without_a_validation_split_it_trains_and_says_so(tmp_path, capsys):

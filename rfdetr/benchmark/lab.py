@@ -198,8 +198,10 @@ def benchmark_command(
     if out is not None:
         write_records(out, joined)
     log(table_text(to_frame(joined)))
-    for reason in dict.fromkeys(r for record in records for r in record.reasons):
-        log(f"noisy: {reason}")
+    for record in records:
+        settings = ", ".join(f"{k} {v:g}" for k, v in record.parameters.items())
+        for reason in record.reasons:
+            log(f"noisy ({record.protocol}, {settings}): {reason}")
     return joined
 
 

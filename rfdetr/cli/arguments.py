@@ -81,6 +81,11 @@ def chosen_arch(model: "RFDETR", text: str | None) -> Arch:
     if text is not None:
         given = Arch.parse(text)
         model.config.check(given)
+        if model.origin is not None and not model.origin.trained(given):
+            print(
+                f"{given.id} was never trained: training drew no {given.resolution} px with patch"
+                f" {given.patch_size} and {given.windows} windows; its weights are resized"
+            )
         return given
     arch, origin = model.config.default_arch, model.origin
     if arch is None and origin is not None:

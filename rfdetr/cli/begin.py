@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from rfdetr.arch import PRESETS, SearchSpace
 from rfdetr.cli.options import DEFAULT_PROFILE, Options
 from rfdetr.errors import UserError
-from rfdetr.files import read_json
 from rfdetr.networks import RANDOM, open_network
 
 if TYPE_CHECKING:
@@ -44,12 +43,12 @@ def _named(options: Options) -> dict[str, str]:
     return {k: str(Path(v).resolve()) if Path(v).exists() else v for k, v in given.items()}
 
 
-def go_on(options: Options, saved: "Checkpoint") -> Beginning:
-    """The network of the run in --out; its weights are read when it goes on."""
+def go_on(options: Options, saved: "Checkpoint", plan: dict[str, Any]) -> Beginning:
+    """The network of the run in --out, whose weights are read when it goes on. plan: its plan.json; empty
+    where there is none.
+    """
     from rfdetr.model.detector import RFDETR
-    from rfdetr.training.plan import PLAN
 
-    plan = read_json(options.out / PLAN) or {}
     before = plan.get("options", {})
     for name, value in _named(options).items():
         if plan and before.get(name) != value:

@@ -14,6 +14,7 @@ from rfdetr.cli.arguments import numbers, open_data, with_knobs
 from rfdetr.cli.begin import Beginning, from_preset, from_profile, from_weights, go_on
 from rfdetr.cli.options import DEFAULT_DATA, Options
 from rfdetr.errors import UserError
+from rfdetr.files import read_json
 
 if TYPE_CHECKING:
     from rfdetr.data.dataset import DetectionDataset
@@ -43,14 +44,18 @@ def start(options: Options) -> Start:
     """
     import torch
 
+    from rfdetr.training.plan import PLAN
+
     options.check()
     saved = _saved(options)
+    plan = (read_json(options.out / PLAN) or {}) if saved else {}
     source = options.data or (saved.provenance.get("source") if saved else None) or DEFAULT_DATA
-    dataset, val, messages = _data(source, options.skip_missing)
+    skip_missing = options.skip_missing or plan.get("skip_missing", False)
+    dataset, val, messages = _data(source, skip_missing)
     seed = options.seed if options.seed is not None else (saved.config.seed if saved else 0)
     torch.manual_seed(seed)
     if saved is not None:
-        begun = go_on(options, saved)
+        begun = go_on(options, saved, plan)
     elif options.weights is not None:
         begun = from_weights(options, options.weights, dataset)
     elif options.preset is not None:
@@ -64,6 +69,7 @@ def start(options: Options) -> Start:
         "recipe": begun.recipe,
         "source": source if _is_name(source) else str(Path(source).resolve()),
         "options": begun.options,
+        "skip_missing": skip_missing,
     }
     return Start(begun.model, dataset, val, space, config, notes, [*messages, *begun.messages])
 

@@ -17,7 +17,7 @@ from rfdetr.provenance import cpu_name
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32", "int8+bf16": "bf16"}
 """Precision asked for -> OpenVINO's name of the type in which everything that is not quantised runs."""
-# The layers whose precision is that of the network; the others move, add and normalise.
+# The layers whose precision is that of the network, and those that add and normalise; the others move.
 _PRODUCTS = (
     "FullyConnected",
     "MatMul",
@@ -26,6 +26,7 @@ _PRODUCTS = (
     "ScaledDotProductAttention",
     "MHA",
 )
+_REST = ("MVN", "RMS", "Eltwise", "Softmax", "Reduce", "Subgraph", "Math")
 _TYPES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8"}
 
 
@@ -83,12 +84,13 @@ class OpenVinoRuntime(Runtime):
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise UserError(f"OpenVINO cannot compile {artifact.path}: {reason}") from error
-        products = product_types(compiled.get_runtime_model())
+        executed = compiled.get_runtime_model()
+        products = types_of(executed, _PRODUCTS)
         info = RuntimeInfo(
             runtime="openvino",
             version=openvino.__version__.partition("-")[0],
             device=cpu_name(),
-            precision=as_built(products),
+            precision=as_built(products, types_of(executed, _REST)),
             details={"threads": threads, "asked": precision, "products": json.dumps(products)},
         )
         return cls(artifact, compiled.create_infer_request(), info)
@@ -114,26 +116,28 @@ class OpenVinoRuntime(Runtime):
         self._request = None
 
 
-def product_types(executed: Any) -> dict[str, int]:
-    """How many products of an executed graph (`CompiledModel.get_runtime_model`) run in which precision."""
+def types_of(executed: Any, layers: tuple[str, ...] = _PRODUCTS) -> dict[str, int]:
+    """How many layers of these kinds in an executed graph (`CompiledModel.get_runtime_model`) run in which
+    precision.
+    """
     found: Counter[str] = Counter()
     for layer in executed.get_ops():
         info = layer.get_rt_info()
-        if info["layerType"].astype(str) in _PRODUCTS:
+        if info["layerType"].astype(str) in layers:
             kind = info["runtimePrecision"].astype(str)
             found[_TYPES.get(kind, kind)] += 1
     return dict(sorted(found.items()))
 
 
-def as_built(products: dict[str, int]) -> str:
-    """One word for the precision of products: the one of all of them, of nine tenths, int8+bf16, or "mixed";
-    "unknown" without any.
+def as_built(products: dict[str, int], rest: dict[str, int]) -> str:
+    """One word for what is executed: the precision of at least nine tenths of the products, else "mixed";
+    "unknown" without any. int8+bf16: what is not INT8 runs in bfloat16, by the majority of `rest`.
     """
     total = sum(products.values())
     if not total:
         return "unknown"
     top = max(products, key=lambda name: products[name])
-    rest = set(products) - {top}
-    if top == "int8" and rest == {"bf16"}:
-        return "int8+bf16"
+    lower = {name: count for name, count in rest.items() if name != "int8"}
+    if top == "int8" and lower and max(lower, key=lambda name: lower[name]) == "bf16":
+        return "int8+bf16" if set(products) <= {"int8", "bf16"} else "mixed"
     return top if 10 * products[top] >= 9 * total else "mixed"
