@@ -1,5 +1,7 @@
 """The search of the page "Search your own data": a small one, on real pictures where they can be had."""
 
+import contextlib
+import io
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -75,5 +77,7 @@ def run(profile: Profile, seed: int, store: Store, chosen: str, steps: int = 0) 
     )
     key = {"options": asdict(options), "data": load_dataset(chosen, "train").fingerprint}
     folder = store.path("own-data", json.loads(json.dumps(key)), ("rfdetr.nas.pipeline",))
-    search_network(options, folder)
+    # Bars are for a terminal; on a page they would be hundreds of lines.
+    with contextlib.redirect_stderr(io.StringIO()):
+        search_network(options, folder)
     return folder
