@@ -7,7 +7,7 @@ Many processes train at once, the most important parts of the studies first (SCH
 into FOLDER every minute (one archive a study, at most 15 MiB each), so the run may be cut off at any time; on
 a machine that keeps its files the same command goes on where it was. `tar xf` of the archives into
 `build/artifacts/parts/` brings the parts into a checkout, where `python -m rfdetr results NAME` does what is
-missing and keeps the result. RFDETR_COMMIT names the commit where there is no repository.
+missing and keeps the result. RFDETR_COMMIT names the commit of a copy.
 """
 
 import argparse

@@ -56,7 +56,7 @@ def test_the_kept_network_gives_the_kept_table(full):
     assert {stage: rows[0]["parts"] for stage, rows in made.items()} == {
         "train": 1,
         "latency": 1,
-        "units": len(SMOKE.recipe.search.triples()),
+        "unit-": len(SMOKE.recipe.search.triples()),
     }
     exact = evaluate_grid(model, data, SMOKE.recipe.search).drop_duplicates(list(Arch.KNOBS))
     table = full.tables["table"]

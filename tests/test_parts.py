@@ -88,6 +88,10 @@ def test_parts_made_by_other_code_are_done_anew_unless_they_are_accepted(tmp_pat
     assert Plan(tmp_path, parts, CODE).missing() == ["a", "c"]
     accepting = Plan(tmp_path, parts, CODE, any_code=True)
     assert accepting.missing() == [] and accepting.done()["c"]["value"] == 1
+    rows = makers(accepting.done().values(), plan.code, "abc")
+    assert sorted((row["code"], row.get("code_of"), row["parts"]) for row in rows) == sorted(
+        [("of another day", None, 1), (plan.code, "abc", 2)]
+    )
     assert Plan(tmp_path, parts, CODE, context={"steps": 3}).missing() == ["a", "b", "c"]
 
 

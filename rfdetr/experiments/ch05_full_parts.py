@@ -14,7 +14,7 @@ from rfdetr.arch import Arch, SearchSpace
 from rfdetr.errors import UserError
 from rfdetr.evaluation.coco import METRICS
 from rfdetr.experiments.base import fitting, kept
-from rfdetr.experiments.base.parts import Part, Place, makers
+from rfdetr.experiments.base.parts import Part, Place
 from rfdetr.experiments.base.profiles import Profile, get_profile
 from rfdetr.experiments.base.studies import Finished, Study
 from rfdetr.experiments.ch05_full_search import PROFILE, time_sample
@@ -121,8 +121,6 @@ def collect(finished: Finished) -> None:
     table = table.drop(columns=["nominal_resolution", "nominal_queries"]).drop_duplicates(list(Arch.KNOBS))
     trained, timed = finished.records["train"], finished.records["latency"]
     data = fitting.scenes_of(Place(finished.plan.folder, "", "cpu"), finished.profile, "val", sizes["images"])
-    stages = {name: [finished.records[name]] for name in ("train", "latency")}
-    stages["units"] = [record for name, record in finished.records.items() if name.startswith("unit-")]
     kept.keep(
         finished.folder,
         {
@@ -137,7 +135,7 @@ def collect(finished: Finished) -> None:
         training_seconds=trained["value"]["seconds"],
         training=trained["made"],
         precision=trained["value"]["precision"],
-        made_by={stage: makers(records) for stage, records in stages.items()},
+        made_by={stage: finished.makers(stage) for stage in ("train", "unit-", "latency")},
         images=len(data),
         canvas=recipe.canvas,
         dataset=data.fingerprint,

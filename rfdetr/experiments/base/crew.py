@@ -66,7 +66,8 @@ def work(
     more than once, with other parts.
 
     devices  one process for each: "cpu" or "cuda"
-    seconds  stop after so long; what is not done by then is given up and goes on from its checkpoint later
+    seconds  stop after so long (0: only look); what is not done by then is given up and goes on from its
+             checkpoint later
     threads  of torch in each process; default: the processors divided by the processes
     report   gets a line for each part
     reserved devices whose processes do only parts that ask for them, and leave the rest to the others
@@ -110,6 +111,8 @@ class _Run:
     def __call__(self, devices: Sequence[str], end: float | None) -> Outcome:
         """Hand out parts until none can be done any more or the time `end` has come."""
         missing = self.missing()
+        if end is not None and end <= time.monotonic():
+            return Outcome(0, missing, {})
         try:
             few = devices[: max(missing, 0)]
             self.members = [_start(device, n, self.threads, self.logs) for n, device in enumerate(few)]

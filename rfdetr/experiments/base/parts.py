@@ -175,13 +175,17 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name()
 
 
-def makers(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Where the parts of a study were made: one row per (commit, device, machine, versions), with how many
-    parts and their seconds.
+def makers(records: Iterable[Mapping[str, Any]], code: str = "", commit: str = "") -> list[dict[str, Any]]:
+    """Where the parts of a study were made: one row per (commit, code, device, machine, versions), with how
+    many parts and their seconds.
+
+    code, commit: digest of the code here and its commit. A part whose code has the same digest gets
+    `code_of`, the commit: proof where its own machine did not know the commit.
     """
     groups: dict[str, dict[str, Any]] = {}
     for record in records:
         made = {k: record["made"].get(k) for k in ("commit", "device", "machine", "versions")}
+        made |= {"code": record["code"]} | ({"code_of": commit} if commit and record["code"] == code else {})
         group = groups.setdefault(json.dumps(made, sort_keys=True), {**made, "parts": 0, "seconds": 0.0})
         group["parts"] += 1
         group["seconds"] = round(group["seconds"] + record["seconds"], 1)

@@ -33,9 +33,10 @@ class Finished:
         """Name -> value of the done parts whose names begin so."""
         return {name: record["value"] for name, record in self.records.items() if name.startswith(prefix)}
 
-    def makers(self) -> list[dict[str, Any]]:
-        """Where the parts were made, see `parts.makers`."""
-        return makers(self.records.values())
+    def makers(self, beginning: str = "") -> list[dict[str, Any]]:
+        """Where the parts whose names begin so were made, see `parts.makers`."""
+        wanted = (record for name, record in self.records.items() if name.startswith(beginning))
+        return makers(wanted, self.plan.code, self.origin.get("commit", ""))
 
     def file(self, part: str, ending: str) -> Path:
         """A file that a part left beside its result."""
