@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -20,6 +21,7 @@ from rfdetr.book.stage import (
 )
 from rfdetr.cli import main
 from rfdetr.errors import UserError
+from rfdetr.experiments.base.telling import telling
 from rfdetr.sources import package_root
 
 PARAMETERS = 'profile = "cpu"\nseed = 0  # decides everything\noutput_dir = ""'
@@ -409,3 +411,31 @@ def test_progress_lines_are_one_block():
     joined = joined_streams([*lines, figure, late])
     assert [output.output_type for output in joined] == ["stream", "display_data", "stream"]
     assert joined[0].text == "step 0\nstep 1\nstep 2\n"
+
+
+def test_a_long_chapter_tells_its_cell_and_what_it_said_last(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("rfdetr.book.live._PATIENCE", 0.3)
+    monkeypatch.setattr("rfdetr.book.live.EVERY", 0.3)
+    slow = "import time\nprint('40 of 90 steps, about 25 s left', flush=True)\ntime.sleep(2)"
+    project = write_project(tmp_path, _01_one=notebook("1 + 1", slow))
+    build_book("smoke", project=project, site=False)
+    captured = capsys.readouterr()
+    lines = [line.strip() for line in captured.err.splitlines()]
+    assert any(re.fullmatch(r"01 one: cell 4 of 4, \d+ s; 40 of 90 steps, about 25 s left", s) for s in lines)
+    assert lines[-1] == "01 one ..." and "executed in" in captured.out
+    notebook_text = project.executed("smoke", Chapter(tmp_path / "notebooks/01_one.ipynb")).read_text()
+    assert "40 of 90 steps" in notebook_text
+
+
+def test_telling_says_how_long_the_rest_takes(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr("rfdetr.experiments.base.telling.time.monotonic", lambda: now[0])
+    tell = telling("steps")
+    # A run that goes on at step 501 of 900: what was done before does not count.
+    for step in range(501, 901):
+        now[0] += 0.5
+        tell(step, 900, "loss 2.00")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "501 of 900 steps: loss 2.00, 0 s, about 200 s left"
+    assert said[1] == "621 of 900 steps: loss 2.00, 60 s, about 140 s left"
+    assert said[-1] == "900 of 900 steps: loss 2.00, 200 s" and len(said) == 5

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rfdetr.book.cache import Chapter, Project, read_notebook
+from rfdetr.book.live import Live
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.provenance import commit, machine
 
@@ -56,7 +56,7 @@ def execute(
     failed.unlink(missing_ok=True)
     version, started, clock = commit(), datetime.now(UTC), time.perf_counter()
     error = ""
-    with _kernel_environment(project), _PeakMemory() as peak:
+    with _kernel_environment(project), _PeakMemory() as peak, Live(chapter.label, temporary) as live:
         try:
             papermill.execute_notebook(
                 str(chapter.path),
@@ -64,7 +64,8 @@ def execute(
                 parameters=dict(parameters),
                 kernel_name="python3",
                 cwd=str(project.root),
-                progress_bar=sys.stderr.isatty(),
+                progress_bar=False,
+                stdout_file=live,
                 execution_timeout=timeout,
                 config=quiet_kernel(),
             )

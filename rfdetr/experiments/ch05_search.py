@@ -4,7 +4,6 @@ Source: Section 3, Figure 1 and Appendix A of the paper.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from rfdetr.data.dataset import DetectionDataset
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.profiles import Profile
 from rfdetr.experiments.base.supernet import Trained, data
+from rfdetr.experiments.base.telling import telling
 from rfdetr.model.identity import fingerprint
 from rfdetr.provenance import provenance
 from rfdetr.search.pareto import front_mask
@@ -58,7 +58,6 @@ def exact_search(
     dataset, space = data(profile, "val"), profile.recipe.search
 
     def build(folder: Path) -> None:
-        report = _tenths() if show else False
         origin = provenance(profile.name, seed)
         search(
             trained.model,
@@ -70,7 +69,7 @@ def exact_search(
             complete=False,
             intervals=False,
             seed=seed,
-            progress=report,
+            progress=telling("encoder settings") if show else False,
             origin=origin,
         )
 
@@ -87,19 +86,6 @@ def exact_search(
     return Searched(
         pd.read_csv(folder / "table.csv"), pd.read_csv(folder / "latency.csv"), record["seconds"], folder
     )
-
-
-def _tenths() -> Callable[[int, int], None]:
-    """A progress callable that prints at every tenth."""
-    printed = [-1]
-
-    def report(done: int, total: int) -> None:
-        tenth = 10 * done // max(1, total)
-        if tenth > printed[0]:
-            printed[0] = tenth
-            print(f"{done} of {total} encoder settings")
-
-    return report
 
 
 def spread_rows(rows: "pd.DataFrame", count: int) -> "pd.DataFrame":

@@ -5,7 +5,6 @@ never trained twice, and a killed training goes on where it stopped.
 """
 
 import json
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from rfdetr.arch import Arch, SearchSpace
 from rfdetr.data.scenes import Scenes, scenes
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.profiles import Profile
+from rfdetr.experiments.base.telling import telling
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,17 +102,12 @@ def _trained(
     def build(folder: Path) -> None:
         torch.manual_seed(seed)
         model = RFDETR(categories=dataset.category_ids, **profile.recipe.model)
-        # Steps before this call were done by a run that was stopped.
-        started, last = time.monotonic(), [-1.0]
+        tell = telling("steps")
 
         def report(row: dict[str, Any]) -> None:
-            now = time.monotonic()
-            if show and (now - last[0] > 60 or row["step"] == config.steps):
-                last[0] = now
-                print(
-                    f"step {row['step']} of {config.steps}: loss {row['total']:.2f}, "
-                    f"{row['images_per_s']:.0f} images/s, {now - started:.0f} s"
-                )
+            if show:
+                more = f"loss {row['total']:.2f}, {row['images_per_s']:.0f} images/s"
+                tell(row["step"], config.steps, more)
 
         train(model, dataset, space, config, folder, progress=report, snapshots=profile.recipe.snapshots)
 
