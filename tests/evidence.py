@@ -165,5 +165,10 @@ EVIDENCE = {
         "default": ch_c_counting.default_counter(),
     },
     f"{PREFIX}.ch_e_claims": {"family": ch_e_larger_variants.family_counts()},
+    f"{PREFIX}.ch_h_claims": {
+        "low_latency": pd.DataFrame(
+            {"domain": list("abcdef"), "queries": [10.0, 20, 10, 10, 20, 10], "base": [40] * 6}
+        )
+    },
 }  # fmt: skip
 """Module of claims -> its evidence by name."""

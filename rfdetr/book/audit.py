@@ -43,6 +43,7 @@ CHAPTERS: Mapping[str, tuple[str, ...]] = {
     "B_query_drop": ("ch_b_claims",),
     "C_flops": ("ch_c_claims",),
     "E_larger_variants": ("ch_e_claims", "larger"),
+    "H_discovered_architectures": ("ch_h_claims", "characteristics"),
 }
 """The modules with whose functions each chapter ends. Claims of no chapter are on the page of the audit."""
 

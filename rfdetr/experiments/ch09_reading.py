@@ -1,0 +1,96 @@
+"""The kept miniature benchmark as the chapters read it: whole, in part, or not there at all.
+
+A page must say which domains it speaks of. `coverage` counts what is kept of every planned domain, and
+`words` puts it in sentences.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rfdetr.experiments.base import kept
+from rfdetr.experiments.ch09_domains import NAME, SIZES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rfdetr.experiments.base.kept import Kept
+
+KINDS = {
+    "searched": "nas",
+    "fine_tuned": "nas_tuned",
+    "trained_on": "nas_continued",
+    "from_scratch": "scratch_nas",
+    "other_lengths": "epochs",
+    "real_prior": "prior_nas",
+}
+"""What the study does on a domain -> a kind of test that shows that it was done."""
+FEW = 5
+"""Domains below which nothing is said about domains in general."""
+
+
+def load(root: Path | None = None) -> "Kept | None":
+    """The kept result, or None where it is not in this copy. UserError when it is damaged."""
+    folder = (root or kept.results_root()) / NAME
+    if not (folder / "result.json").is_file():
+        return None
+    return kept.load(NAME, root)
+
+
+def coverage(result: "Kept | None") -> "pd.DataFrame":
+    """One row per planned domain, then any other: domain, kind (real, embedded), and the number of seeds of
+    everything in `KINDS`.
+    """
+    import pandas as pd
+
+    sizes = SIZES[result.record["provenance"]["profile"] if result else "cpu"]
+    kinds = dict.fromkeys(sizes.real, "real") | dict.fromkeys(sizes.embedded, "embedded")
+    tests = None if result is None else result.tables["tests"]
+    if tests is not None:
+        kinds = {**kinds, **{name: "other" for name in tests["domain"] if name not in kinds}}
+    rows = []
+    for domain, kind in kinds.items():
+        own = {}
+        for what, test in KINDS.items():
+            if tests is None:
+                own[what] = 0
+            else:
+                which = (tests["domain"] == domain) & (tests["kind"] == test)
+                own[what] = int(tests.loc[which, "seed"].nunique())
+        rows.append({"domain": domain, "kind": kind, **own})
+    return pd.DataFrame(rows)
+
+
+def names(result: "Kept | None", what: str = "searched") -> list[str]:
+    """Domains of which the result has this (a key of `KINDS`)."""
+    found = coverage(result)
+    return found.loc[found[what] > 0, "domain"].tolist()
+
+
+def words(result: "Kept | None", what: str = "searched") -> str:
+    """Which of the planned domains are there, and how the rest is made; Markdown."""
+    found = coverage(result)
+    there, gone = found[found[what] > 0], found[found[what] == 0]
+    command = f"`python -m rfdetr results {NAME}`"
+    if result is None:
+        real = int((found["kind"] == "real").sum())
+        return (
+            f"**Not in this copy:** the miniature benchmark on {real} real and {len(found) - real} embedded"
+            f" domains. {command} makes it, in parts, and keeps what is done."
+        )
+    done = {"searched": "searched", "fine_tuned": "with fine-tuned sub-networks"}.get(
+        what, what.replace("_", " ")
+    )
+    text = f"{len(there)} of {len(found)} planned domains {done}: {', '.join(there['domain']) or 'none'}."
+    if len(gone):
+        text += f" **Not in this copy:** {', '.join(gone['domain'])}; {command} goes on with them."
+    return text
+
+
+def few_words(count: int) -> str:
+    """What so few domains cannot say; empty from `FEW` on."""
+    if count >= FEW:
+        return ""
+    return (
+        f"With {count} domain{'' if count == 1 else 's'} nothing can be said about domains in general: the"
+        " interval over domains needs more."
+    )
