@@ -63,32 +63,6 @@ def test_class_tokens_cost_more_with_more_windows():
     assert df.class_tokens.iloc[0] == pytest.approx(100 / 576, rel=0.3)
 
 
-def test_explorer_filters_keep_exactly_the_chosen_points(grid):
-    figure = grid_figures.explorer(grid, {"nano": (576, 30.0)})
-    traces = figure.data[:-1]
-    assert sum(len(t.x) for t in traces) == len(grid)
-    resolutions, windows, layers, queries = figure.layout.updatemenus
-    chosen = {"nominal": 384, "windows": 2, "decoder_layers": 2, "queries_nominal": 300}
-    labels = ("384 px", "2 windows", "2 layers", "300 queries")
-    picked = [
-        next(b for b in menu.buttons if b.label == label).args[0]
-        for menu, label in zip((resolutions, windows, layers, queries), labels, strict=True)
-    ]
-    ys, yaxes, xs, xaxes = (next(iter(change.values())) for change in picked)
-    shown = sum(
-        x is not None and y is not None and ax == "x" and ay == "y"
-        for tx, ty, ax, ay in zip(xs, ys, xaxes, yaxes, strict=True)
-        for x, y in zip(tx, ty, strict=True)
-    )
-    keep = (grid[list(chosen)] == list(chosen.values())).all(axis=1)
-    assert shown == keep.sum() > 0
-
-
-def test_explorer_of_the_whole_grid_stays_small():
-    figure = grid_figures.explorer(ch02_search_space.costs(), {})
-    assert len(figure.to_json()) < 1_000_000
-
-
 def test_cost_figure_has_a_panel_per_knob(grid):
     panels = [axes for axes in grid_figures.cost_by_knob(grid).axes if axes.get_xlabel()]
     assert len(panels) == 5
