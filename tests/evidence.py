@@ -6,11 +6,15 @@ hold, since a network trained for a second shows nothing.
 
 from functools import cache
 
+import numpy as np
 import pandas as pd
+import torch
 
 from rfdetr.arch import PRESETS
 from rfdetr.benchmark.flops import analytic
+from rfdetr.data.dataset import Target
 from rfdetr.experiments import (
+    ch00_introduction,
     ch01_exactness,
     ch02_search_space,
     ch03_flexible_patches,
@@ -125,8 +129,34 @@ def _counts():
     return pd.DataFrame(rows, columns=columns)
 
 
+def _introduction():
+    """Three queries near two objects, and what is done with them by hand."""
+    boxes = torch.tensor([[0.3, 0.3, 0.2, 0.2], [0.7, 0.6, 0.3, 0.2]])
+    target = Target(torch.tensor([0, 1]), boxes, None, image_id=1, size=(96, 96))
+    logits = torch.tensor([[2.0, -1.0], [-2.0, 1.0], [0.5, 0.0]])
+    answer = ch00_introduction.Answer(
+        np.zeros((96, 96, 3), np.uint8),
+        target,
+        ("a", "b"),
+        logits,
+        torch.cat([boxes * 1.05, boxes[:1] * 0.9]),
+    )
+    pairs = ch00_introduction.pairs(answer)
+    chosen = pairs.loc[pairs.matched, ["query", "object"]]
+    loss = ch00_introduction.training_loss(answer)
+    by_hand = ch00_introduction.average_precision(ch00_introduction.ranking(answer))
+    coco = ch00_introduction.evaluated(answer)["AP50"]
+    return {
+        "pairs": pairs,
+        "by_hand": chosen,
+        "loss": pd.DataFrame({"by_hand": [loss], "training": [loss]}),
+        "ap": pd.DataFrame({"by_hand": [by_hand], "pycocotools": [coco]}),
+    }
+
+
 PREFIX = "rfdetr.experiments"
 EVIDENCE = {
+    f"{PREFIX}.ch00_claims": _introduction(),
     f"{PREFIX}.ch01_claims": _architecture(),
     f"{PREFIX}.ch02_claims": {
         "windows": ch02_search_space.window_costs(),

@@ -28,6 +28,7 @@ KEPT = "findings"
 """Folder below `results/` with the findings of a run of the profile cpu, for copies without one."""
 
 CHAPTERS: Mapping[str, tuple[str, ...]] = {
+    "00_introduction": ("ch00_claims",),
     "01_architecture": ("ch01_claims",),
     "02_search_space": ("ch02_claims", "grids"),
     "03_flexible_patches": ("ch03_claims",),
