@@ -18,6 +18,7 @@ from rfdetr.evaluation.bootstrap import Matches, image_weights
 from rfdetr.experiments import ch09_analysis as analysis
 from rfdetr.experiments import ch09_data as data
 from rfdetr.experiments import ch09_domains as domains
+from rfdetr.experiments import ch09_shown
 from rfdetr.experiments.base import kept, per_image
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.kept import Kept
@@ -189,6 +190,12 @@ def test_a_whole_run(smoke):
     assert smoke.network().config.num_classes == 13
     assert smoke.tables["domains"].set_index("domain").loc["crowd", "objects_per_image"] > 10
     assert smoke.record["missing"] == []
+    # What is shown beside the test pictures: places inside them, and of the networks that were chosen.
+    shown = smoke.tables["detections"]
+    assert set(zip(shown["kind"], shown["target"], strict=True)) <= set(ch09_shown.SHOWN)
+    assert set(shown["domain"]) <= {"colours"} and shown["image"].between(0, SMOKE.few[2] - 1).all()
+    assert shown[["left", "top", "right", "bottom"]].to_numpy().min(initial=0) >= 0
+    assert (shown["left"] <= shown["right"]).all() and (shown["score"] >= ch09_shown.LEAST - 1e-3).all()
 
 
 def test_the_analysis_of_a_whole_run(smoke):

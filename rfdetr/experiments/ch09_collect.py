@@ -1,9 +1,9 @@
 """The miniature benchmark as a kept result: tables, per-picture results, the whole grids, the base.
 
 Tables: `domains` (one row per domain), `tests` (one row per tested network), `grid` (the sub-networks and
-their GFLOPs). Arrays: `resampled` [tests, R]; `per-image-*` (`base.per_image.joined`, in the order of
-`tests`); and for every domain and seed `val:DOMAIN:SEED`, `test:DOMAIN:SEED` [N] and
-`again:DOMAIN:SEED` [r, N], AP of all sub-networks as whole numbers of 16 bits.
+their GFLOPs), `detections` (of `ch09_shown`). Arrays: `resampled` [tests, R]; `per-image-*`
+(`base.per_image.joined`, in the order of `tests`); and for every domain and seed `val:DOMAIN:SEED`,
+`test:DOMAIN:SEED` [N] and `again:DOMAIN:SEED` [r, N], AP of all sub-networks as whole numbers of 16 bits.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from rfdetr.experiments.base import kept, per_image
 from rfdetr.experiments.base.fitting import resampled
 from rfdetr.experiments.ch09_domains import SIZES, archs_of, limits, operations
 from rfdetr.experiments.ch09_parts import RATES
+from rfdetr.experiments.ch09_shown import detections
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,12 @@ def keep(finished: "Finished") -> None:
     network = kept.read_network(finished.file("base", ".safetensors"))
     kept.keep(
         finished.folder,
-        {"domains": _domains(finished, parts), "tests": tests, "grid": _grid(finished)},
+        {
+            "domains": _domains(finished, parts),
+            "tests": tests,
+            "grid": _grid(finished),
+            "detections": detections(finished),
+        },
         finished.origin,
         network,
         arrays=arrays,
