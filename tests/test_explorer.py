@@ -1,45 +1,16 @@
-"""The explorer: what the page is given equals the Python code, and in a browser it does what it says."""
+"""The explorer: what the page is given equals the numbers of the Python code."""
 
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
+from explorer_case import CONFIG, SMALL, arch_at, random_cells, searched, value
 
-from rfdetr import PRESETS, SearchSpace
-from rfdetr.arch import SEARCH_GRID, Arch, effective
+from rfdetr import PRESETS
+from rfdetr.arch import SEARCH_GRID, Arch
 from rfdetr.benchmark.flops import analytic
-from rfdetr.experiments import ch02_search_space
 from rfdetr.plots import explorer
 from rfdetr.search.pareto import front_mask
-
-CONFIG = ch02_search_space.supernet_config()
-SMALL = SearchSpace((320, 384, 448), (16, 24), (1, 2, 4), (0, 2), (50, 300))
-
-
-def value(data, column, at):
-    """What the page reads: a number of a column at a cell of the grid."""
-    packed = data["columns"][column]
-    index = tuple(0 if size == 1 else i for size, i in zip(packed["shape"], at, strict=True))
-    return np.array(packed["data"], dtype=object).reshape(packed["shape"])[index]
-
-
-def random_cells(data, count, seed=0):
-    rng = np.random.default_rng(seed)
-    sizes = [len(axis["values"]) for axis in data["axes"]]
-    return [tuple(int(rng.integers(size)) for size in sizes) for _ in range(count)]
-
-
-def arch_at(data, at):
-    return effective(*(axis["values"][i] for axis, i in zip(data["axes"], at, strict=True)))
-
-
-def searched(space, missing=0):
-    """A finished search: accuracies and latencies of every different sub-network but the first ones."""
-    archs = space.distinct()[missing:]
-    rng = np.random.default_rng(3)
-    frame = pd.DataFrame([arch.to_dict() for arch in archs])
-    return frame.assign(AP=rng.random(len(archs)), predicted_ms=np.exp(rng.normal(size=len(archs))))
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def show(
     latency: str = "predicted_ms",
     marks: Mapping[str, Mark] | None = None,
     marks_label: str = "jump to",
-    ident: str = "explorer",
+    ident: str = "grid-explorer",
 ) -> None:
     """Show the explorer of a grid of sub-networks.
 
@@ -102,7 +102,7 @@ def html(
     latency: str = "predicted_ms",
     marks: Mapping[str, Mark] | None = None,
     marks_label: str = "jump to",
-    ident: str = "explorer",
+    ident: str = "grid-explorer",
 ) -> str:
     """The HTML that `show` shows."""
     data = payload(network, space, table, latency, marks) | {"marks_label": marks_label}
