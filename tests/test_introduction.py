@@ -150,3 +150,25 @@ def test_glossary_explains_words_that_the_book_uses():
         "hypervolume, tpe, nsga-ii, generalised iou, ema, group, bootstrap interval, layerscale, ap"
     )
     assert not set(stumbled_over.split(", ")) - terms
+
+
+def test_the_first_page_opens_with_the_front_of_a_search():
+    """Three networks in order of cost and accuracy."""
+    from rfdetr.book.front_page import PICTURE
+    from rfdetr.experiments.front_page import along
+
+    table = pd.DataFrame({"gflops": [4.0, 1.0, 2.0, 3.0], "AP": [0.8, 0.2, 0.5, 0.7]})
+    assert along(table, (0.6, 0.85, 1.0)).gflops.tolist() == [2.0, 3.0, 4.0]
+    assert PICTURE.endswith(re.search(r"\{figure\} (\S+)", (ROOT / "book/index.md").read_text())[1])
+
+
+def test_the_picture_is_kept_until_the_search_changes(tmp_path):
+    from rfdetr.book.cache import Project
+    from rfdetr.book.front_page import front_picture
+
+    project = Project(tmp_path)
+    first = front_picture(project)
+    assert first.startswith(b"\x89PNG") and len(first) < 300_000
+    (kept,) = (tmp_path / "build/pictures").iterdir()
+    kept.write_bytes(b"kept")
+    assert front_picture(project) == b"kept"

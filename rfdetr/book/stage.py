@@ -21,6 +21,7 @@ from rfdetr.book import audit_page, coverage
 from rfdetr.book.audit_page import AUDIT
 from rfdetr.book.cache import Chapter, Project, code_cells, read_notebook
 from rfdetr.book.execute import Outcome
+from rfdetr.book.front_page import PICTURE, front_picture
 from rfdetr.book.status import STATUS, status_page
 from rfdetr.errors import UserError
 from rfdetr.files import write_atomic, write_json
@@ -175,6 +176,8 @@ def staged_files(
     files[f"{AUDIT}.md"] = coverage.filled(audit_page.page(found), project).encode()
     files[f"{AUDIT}.csv"] = audits.as_csv(found).encode()
     files[f"{AUDIT}.json"] = json.dumps(audits.rows(found), ensure_ascii=False, indent=1).encode()
+    if b"front.png" in files.get("book/index.md", b""):
+        files[PICTURE] = front_picture(project)
     failed = {outcome.chapter.document for outcome in outcomes if outcome.state == "failed"}
     files["_toc.yml"] = yaml.safe_dump(_without(toc, failed), sort_keys=False).encode()
     files["_config.yml"] = yaml.safe_dump(_configuration(project), sort_keys=False).encode()

@@ -56,14 +56,20 @@ def side_by_side(
     first.set_title("objects", fontsize=8)
     _objects(first, pixels, target, names)
     for axis, (label, detections) in zip(rest, found.items(), strict=False):
-        axis.imshow(pixels, interpolation="nearest")
         axis.set_title(label, fontsize=8)
-        right = matched(detections, _corners(target, pixels), target.labels.numpy())
-        for box, name, score, good in zip(
-            detections.boxes, detections.names, detections.scores, right, strict=True
-        ):
-            _box(axis, box, f"{name} {score:.2f}", _FOUND if good else _FALSE)
+        draw_found(axis, pixels, target, detections)
     return figure
+
+
+def draw_found(axis: Any, pixels: np.ndarray, target: "Target", detections: "Detections") -> None:
+    """One image with its detections on an axis, right ones blue, others orange (see `side_by_side`)."""
+    axis.imshow(pixels, interpolation="nearest")
+    axis.axis("off")
+    right = matched(detections, _corners(target, pixels), target.labels.numpy())
+    for box, name, score, good in zip(
+        detections.boxes, detections.names, detections.scores, right, strict=True
+    ):
+        _box(axis, box, f"{name} {score:.2f}", _FOUND if good else _FALSE)
 
 
 def matched(detections: "Detections", boxes: np.ndarray, labels: np.ndarray, iou: float = 0.5) -> list[bool]:
