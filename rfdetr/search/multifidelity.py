@@ -17,7 +17,8 @@ from rfdetr.search.surface import Surface, unlink
 
 Look = tuple[Triple, int]
 """(encoder triple, level): evaluate the setting on the images of the level that it has not seen yet."""
-BATCH = 8  # looks decided at once, for as many workers
+BATCH = 8  # looks decided at once, for as many workers, or, ...
+_MORE = 8  # ... where that is more, one for so many looks that were made: each changes the model less then
 _STARTS = 8  # groups of settings, by tokens, of which one each is looked at first, ...
 _START_COST = 0.2  # ... together for at most this part of the budget
 _AHEAD = 3  # levels above the present one that are considered
@@ -49,8 +50,9 @@ class MultiFidelity:
             return self._first()
         self._fit()
         race = _Race(self)
+        made = sum(level + 1 for level in self.problem.reached.values())
         found: list[Look] = []
-        while len(found) < BATCH and (look := race.best()) is not None:
+        while len(found) < max(BATCH, made // _MORE) and (look := race.best()) is not None:
             found.append(look)
         return found
 
@@ -119,6 +121,7 @@ class _Race:
         self.at, self.level = np.array(looks, dtype=int).reshape(-1, 2).T
         self.price = np.array([self.problem.price(self.triples[u], level) for u, level in looks])
         self.open = np.ones(len(looks), dtype=bool)
+        self.value, self.fresh = np.full(len(looks), np.inf), np.zeros(len(looks), dtype=bool)
         images = np.array(self.problem.levels, dtype=float)[self.level]
         self.covariance = self.surface.covariances(self.at, images)
         # The same at every step and in every worker: what is asked next follows from what was seen alone.
@@ -143,12 +146,18 @@ class _Race:
         self.count = len(budgets)
 
     def best(self) -> Look | None:
-        """The look with the largest value per cost that can be paid for; it counts as taken then."""
+        """The look with the largest value per cost that can be paid for; it counts as taken then.
+
+        A look that is taken makes the others less useful, hardly ever more: so values from before it are
+        bounds, and only of the leading looks they are computed again.
+        """
         usable = np.flatnonzero(self.open & (self.spent + self.price <= self.budget + 1e-12))
         if not len(usable):
             return None
-        value = self._values(usable) / self.price[usable]
-        chosen = usable[int(np.argmax(value))]
+        while not self.fresh[chosen := usable[int(np.argmax(self.value[usable] / self.price[usable]))]]:
+            stale = usable[~self.fresh[usable]]
+            leading = stale[np.argsort(-self.value[stale] / self.price[stale], kind="stable")[:_CHUNK]]
+            self.value[leading], self.fresh[leading] = self._values(leading), True
         # Only the next block of it: what that shows may make the rest needless.
         mine = np.flatnonzero(self.open & (self.at == self.at[chosen]))
         taken = mine[int(np.argmin(self.level[mine]))]
@@ -158,7 +167,7 @@ class _Race:
     def _take(self, taken: int) -> None:
         paid = self.price[taken]
         self.spent += paid
-        self.open[taken] = False
+        self.open[taken], self.fresh[:] = False, False
         self.price[self.open & (self.at == self.at[taken])] -= paid
         place = len(self.triples) + taken
         known = self.covariance[:, place]
@@ -170,14 +179,10 @@ class _Race:
         settings, places = len(self.triples), len(self.triples) + looks
         variance = np.maximum(self.covariance[:, places, places], 1e-12)
         moves = self.covariance[:, :settings][:, :, places] / np.sqrt(variance)[:, None]
-        moves = np.ascontiguousarray(moves.transpose(2, 0, 1))  # [M, patterns, settings]
-        base = self._chosen(self.mean)
-        values = []
-        for first in range(0, len(looks), _CHUNK):
-            steps = moves[first : first + _CHUNK][:, :, self.of] * self.patterns.T
-            shown = self.mean + np.matmul(self.outcomes, steps)
-            values.append((self._chosen(shown) - base).mean(axis=(1, 2)))
-        return np.concatenate(values)
+        steps = moves.transpose(2, 0, 1)[:, :, self.of] * self.patterns.T  # [M, patterns, contenders]
+        shown = self.mean + np.matmul(self.outcomes, steps)
+        gains: np.ndarray = (self._chosen(shown) - self._chosen(self.mean)).mean(axis=(1, 2))
+        return gains
 
     def _chosen(self, values: np.ndarray) -> np.ndarray:
         """Accuracy of the best within each budget, [..., budgets], from values [..., contenders]."""

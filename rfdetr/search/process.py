@@ -62,6 +62,8 @@ class Process:
     1 / share [O] of `images` images.
 
     middle [11]: of the prior, see `Prior`
+    learned    those of the O that the parameters are learned from: that costs the cube of their number at
+               every step; everything else follows from all
     """
 
     def __init__(
@@ -72,20 +74,24 @@ class Process:
         images: int,
         y: np.ndarray,
         middle: np.ndarray,
+        learned: np.ndarray,
     ) -> None:
         self.x, self.at, self.share, self.images = x, at, share, images
         self.theta = middle
         bounds = np.stack([middle - 4 * PRIOR.spread, middle + 4 * PRIOR.spread], axis=1)
         options = {"maxiter": _STEPS}
-        loss = self._loss(y, middle)
+        loss = self._loss(learned, y[learned], middle)
         self.theta = minimize(loss, middle, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
         whole = self._kernel(self._apart(at, share, at, share))[0] + _JITTER * np.eye(len(y))
         self._factor = np.linalg.cholesky(whole)
         self._half = solve_triangular(self._factor, y, lower=True)
 
-    def _loss(self, y: np.ndarray, middle: np.ndarray) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-        """theta -> (negative logarithm of the posterior density, its gradient)."""
-        eye, apart = np.eye(len(y)), self._apart(self.at, self.share, self.at, self.share)
+    def _loss(
+        self, learned: np.ndarray, y: np.ndarray, middle: np.ndarray
+    ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+        """theta -> (negative logarithm of the posterior density given some of the looks, its gradient)."""
+        at, share = self.at[learned], self.share[learned]
+        eye, apart = np.eye(len(y)), self._apart(at, share, at, share)
 
         def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
             self.theta = theta

@@ -15,6 +15,7 @@ from rfdetr.search.process import PRIOR, Process
 PATTERNS = 5
 _SETTLED = 50.0  # images at which a look counts half in the patterns
 _PRIOR_WEIGHT = 2.0  # settings that the prior of the patterns counts for
+_LEARNED = 160  # looks that the parameters of the processes are learned from, about
 
 
 def link(accuracy: np.ndarray) -> np.ndarray:
@@ -58,11 +59,11 @@ class Surface:
         values, share = link(seen), 1.0 / images
         self._find_patterns(at, images, values)
         scores = (values - self.centre) @ self.patterns / self.size
-        self.processes = []
+        self.processes, learned = [], _some(at, self.x[:, 0])
         # The patterns beyond the first few are small and share their parameters.
         for k, part in enumerate(_parts(len(self.size))):
             middle = PRIOR.scaled(len(self.centre), float(self.size[part.start]), first=k == 0)
-            self.processes.append(Process(self.x, at, share, self.images, scores[:, part], middle))
+            self.processes.append(Process(self.x, at, share, self.images, scores[:, part], middle, learned))
 
     def _find_patterns(self, at: np.ndarray, images: np.ndarray, values: np.ndarray) -> None:
         """Centre [J], patterns [J, J] and their sizes [J], from the last look at each setting."""
@@ -102,3 +103,13 @@ def _parts(patterns: int) -> list[slice]:
     """The patterns of each process: the first few have one each, the others one together."""
     alone = [slice(k, k + 1) for k in range(min(PATTERNS, patterns))]
     return alone + ([slice(PATTERNS, patterns)] if patterns > PATTERNS else [])
+
+
+def _some(at: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """All looks at settings spread over the tokens a side, together about `_LEARNED`: what is seen of one
+    setting on few and on many images tells how large errors are.
+    """
+    settings = np.unique(at)
+    count = max(1, round(len(settings) * min(1.0, _LEARNED / len(at))))
+    places = np.unique(np.linspace(0, len(settings) - 1, count).round().astype(int))
+    return np.flatnonzero(np.isin(at, settings[np.argsort(side[settings], kind="stable")][places]))
