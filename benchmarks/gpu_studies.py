@@ -42,6 +42,7 @@ SCHEDULE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ranking", ("alone-", "tuned-", "share-")),
     ("fourteen-domains", ()),
     ("sampling-study", ()),
+    ("search-regret", ()),
 )
 """Study and the beginnings of its parts' names (none: all), most urgent first."""
 NEVER = {"full-search": ("latency",)}

@@ -19,7 +19,7 @@ from rfdetr.arch import Arch
 from rfdetr.benchmark.accuracy import evaluate_artifact
 from rfdetr.errors import UserError
 from rfdetr.evaluation.coco import evaluate
-from rfdetr.experiments import ch05_full_parts, ch05_full_search
+from rfdetr.experiments import ch05_full_parts, ch05_full_search, ch05_regret
 from rfdetr.experiments.base import fitting, kept, long_runs, supernet
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.parts import Place
@@ -27,6 +27,7 @@ from rfdetr.experiments.base.profiles import PROFILES, get_profile
 from rfdetr.export.onnx import export_onnx
 from rfdetr.plots import search as figures
 from rfdetr.provenance import provenance
+from rfdetr.search import budget
 from rfdetr.search.grid import GridEvaluator, evaluate_grid
 
 SMOKE = get_profile("smoke")
@@ -95,6 +96,38 @@ def test_latencies_are_joined_and_held_out_ones_are_not_fitted(full):
     assert errors["count"].tolist() == [3, 3] and (errors["measured"] == SMOKE.recipe.measured).all()
     assert (ch05_full_search.undisturbed(timed)["latency_ms"] <= timed["latency_ms"]).all()
     assert figures.predicted(timed.assign(predicted_ms=model.predict(timed))).axes
+
+
+def test_ways_to_search_are_compared_on_the_kept_table(full, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "results_root", lambda: full.folder.parent)
+    monkeypatch.setattr(ch05_regret, "BUDGETS", (0.3, 1.0))
+    monkeypatch.setattr(budget, "SAMPLERS", ("random", "token-rule", "multifidelity"))
+    study = replace(ch05_regret.STUDY, profile="smoke")
+    perform_all(study.task(0, store))
+    study.keep(tmp_path / "search-regret", 0, store)
+    found = kept.load("search-regret", tmp_path)
+    rows = found.tables["regret"]
+    # Two sets, two budgets; two seeds of what draws, one of the rule.
+    assert len(rows) == 2 * 2 * (2 + 1 + 2) and found.record["missing"] == []
+    assert rows["spent"].le(rows["budget"] + 1e-9).all() and rows["regret_mean"].ge(0).all()
+    whole = rows[(rows["budget"] == 1) & (rows["sampler"] == "random")]
+    assert (whole["regret_worst"] == 0).all() and (whole["hypervolume"] == 1).all()
+    # The second table is the grid's on scenes of its own.
+    model, data = full.network(), ch05_regret.small_scenes(8)
+    assert data.fingerprint != ch05_regret.scenes("digits", "val", size=8, canvas=288).fingerprint
+    exact = evaluate_grid(model, data, SMOKE.recipe.search).drop_duplicates(list(Arch.KNOBS))
+    both = found.tables["small"].merge(exact, on=list(Arch.KNOBS), suffixes=("", "_exact"))
+    assert len(both) == len(exact)
+    np.testing.assert_allclose(both["AP"], both["AP_exact"], rtol=1e-4)
+    medians = ch05_regret.summary(rows)
+    assert set(medians["seeds"]) == {1, 2} and (medians["lowest"] <= medians["regret_mean"]).all()
+    # Another table is searched anew.
+    assert ch05_regret.current(found, full)
+    other = replace(full, record={**full.record, "tables": {**full.record["tables"], "table": "0" * 64}})
+    assert not ch05_regret.current(found, other)
+    monkeypatch.setattr(ch05_regret.kept, "load", lambda *_: other)
+    assert [name for name in study.task(0, store).plan.missing() if not name.startswith("kept-")] == []
+    assert len(study.task(0, store).plan.missing()) == 5
 
 
 def test_held_out_networks_have_graphs_of_their_own():

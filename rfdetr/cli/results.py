@@ -12,7 +12,8 @@ def results(
     name: Annotated[
         str,
         typer.Argument(
-            help="full-search, ranking, sampling-study, precision-study or fourteen-domains: hours each."
+            help="full-search, search-regret, ranking, sampling-study, precision-study or fourteen-domains:"
+            " minutes to hours each."
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: the committed one.")] = None,

@@ -11,6 +11,7 @@ from rfdetr.experiments import (
     ch04_ranking,
     ch04_sampling_study,
     ch05_full_parts,
+    ch05_regret,
     ch09_study,
 )
 from rfdetr.experiments.base import studies
@@ -24,6 +25,7 @@ STUDIES = {
         ch04_ranking.STUDY,
         ch04_precision.STUDY,
         ch05_full_parts.STUDY,
+        ch05_regret.STUDY,
         ch09_study.STUDY,
     )
 }

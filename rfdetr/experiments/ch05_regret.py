@@ -1,0 +1,214 @@
+"""Regret against cost: every way to search within a budget, replayed on the kept full search, and on scenes
+where the law of tokens is broken.
+
+Source: Section 3 and Appendix A of the paper, whose search evaluates everything. `results/search-regret` is
+made by this study and shown in chapter 05. The second set has small objects on large pictures: inputs of few
+pixels show them badly whatever the tokens, so settings of equal tokens differ there. No choice of any method
+was made on it or on the kept table.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rfdetr.arch import Arch
+from rfdetr.data.scenes import Scenes, scenes
+from rfdetr.errors import UserError
+from rfdetr.experiments import ch05_full_parts, ch05_full_search
+from rfdetr.experiments.base import kept
+from rfdetr.experiments.base.parts import Part, Place
+from rfdetr.experiments.base.profiles import Profile, get_profile
+from rfdetr.experiments.base.studies import Finished, Study
+from rfdetr.model.identity import fingerprint
+from rfdetr.search import blocks, budget, cost, grid, replay
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAME = "search-regret"
+BUDGETS = (0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)
+"""Parts of the exact search's operations."""
+SETS = ("kept", "small")
+SIZES = {"full": {"seeds": 5, "images": 300}, "smoke": {"seeds": 2, "images": 8}}
+"""By profile: seeds of each method, scenes of small objects."""
+CERTAIN = ("token-rule", "token-rule-tenth")
+"""Methods that draw nothing: one seed is all."""
+COLUMNS = ["spent", "regret_mean", "regret_p90", "regret_worst", "hypervolume", "units"]
+SMALL: dict[str, Any] = {"canvas": 288, "sides": [6, 10], "objects": [2, 8]}
+"""Of the scenes with small objects: px, sides of the objects at 96 px, objects an image (`Domain`)."""
+MODULES = ("rfdetr.search.replay", "rfdetr.search.grid", "rfdetr.search.latency_model", "rfdetr.data.scenes")
+_CALL = "rfdetr.experiments.ch05_regret"
+
+
+def parts(profile: Profile, seed: int) -> list[Part]:
+    """Replays on the kept table, the exact search on the second set, replays on that."""
+    source, sizes = kept.load(ch05_full_parts.NAME), SIZES[profile.name]
+    common = {"profile": profile.name, "latency": source.record["tables"]["latency"], "budgets": BUDGETS}
+    table = {**common, "table": source.record["tables"]["table"]}
+    network = {"profile": profile.name, "network": fingerprint(source.network()), "images": sizes["images"]}
+    network["small"] = SMALL
+    exact = [
+        Part(f"unit-{grid.unit_name(triple)}", f"{_CALL}:unit_part", {**network, "triple": list(triple)})
+        for triple in grid.units(profile.recipe.search)
+    ]
+    found: dict[str, list[Part]] = {}
+    for name in SETS:
+        needs = () if name == "kept" else tuple(part.name for part in exact)
+        options = table if name == "kept" else common
+        found[name] = [
+            Part(f"{name}-{sampler}-{s}", f"{_CALL}:{name}_part", {**options, "sampler": sampler, "seed": s},
+                 needs)
+            for sampler in reversed(budget.SAMPLERS)
+            for s in range(seed, seed + (1 if sampler in CERTAIN else sizes["seeds"]))
+        ]  # fmt: skip
+    return [*found["kept"], *exact, *found["small"]]
+
+
+def kept_part(
+    place: Place, profile: str, table: str, latency: str, budgets: Sequence[float], sampler: str, seed: int
+) -> list[dict[str, Any]]:
+    """Searches of the kept table by one method with one seed: `replay.regret_table`, one row per budget.
+
+    table, latency: digests of the kept tables, so that others are searched anew.
+    """
+    source = kept.load(ch05_full_parts.NAME)
+    points, costs = problem(source, source.tables["table"], get_profile(profile))
+    return _replayed(points, costs, source.record["images"], budgets, sampler, seed)
+
+
+def small_part(
+    place: Place, profile: str, latency: str, budgets: Sequence[float], sampler: str, seed: int
+) -> list[dict[str, Any]]:
+    """The same on the scenes of small objects."""
+    values = {name: place.value(name) for name in place.needs}
+    source = kept.load(ch05_full_parts.NAME)
+    points, costs = problem(source, small_table(values), get_profile(profile))
+    return _replayed(points, costs, SIZES[profile]["images"], budgets, sampler, seed)
+
+
+def _replayed(
+    points: "pd.DataFrame",
+    costs: "pd.Series",
+    images: int,
+    budgets: Sequence[float],
+    sampler: str,
+    seed: int,
+) -> list[dict[str, Any]]:
+    rows = replay.regret_table(
+        points, costs, images=images, samplers=[sampler], seeds=[seed], costs=budgets, cost="predicted_ms"
+    )
+    return [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]
+
+
+def problem(source: kept.Kept, table: "pd.DataFrame", profile: Profile) -> "tuple[pd.DataFrame, pd.Series]":
+    """A table of accuracies with `predicted_ms`, the latencies of the kept search, and the cost of every
+    unit.
+    """
+    timed = ch05_full_search.undisturbed(source.tables["latency"])
+    points, _ = ch05_full_search.with_latency(table, timed)
+    return points, cost.unit_cost(source.network(), profile.recipe.search)
+
+
+def small_scenes(images: int) -> Scenes:
+    """Scenes of the ten digits, small on large pictures (`SMALL`)."""
+    found = scenes("digits", "val", size=images, canvas=SMALL["canvas"])
+    (least, most), (few, many) = SMALL["sides"], SMALL["objects"]
+    found.domain = replace(found.domain, size=(least, most), objects=(few, many))
+    return found
+
+
+def unit_part(
+    place: Place, profile: str, network: str, images: int, small: dict[str, Any], triple: list[int]
+) -> dict[str, Any]:
+    """AP of all sub-networks of one encoder setting on the first 20, 50, ... small scenes, and on all.
+
+    network: fingerprint of the kept network, so that another one is evaluated anew; small: `SMALL`.
+    """
+    evaluator = _evaluator(kept.results_root() / ch05_full_parts.NAME, network, images)
+    setting = (triple[0], triple[1], triple[2])
+    pairs = grid.units(get_profile(profile).recipe.search)[setting]
+    order, matches, seconds = evaluator.block(setting, pairs, range(images))
+    steps = blocks.levels(images)
+    found = [matches[""].on(np.arange(block.start, block.stop)) for block in blocks.blocks(steps)]
+    nested = blocks.nested_ap(evaluator.images.truth, found)
+    return {
+        "triple": triple,
+        "pairs": [list(pair) for pair in order],
+        "nested": {str(n): row for n, row in zip(steps, nested.tolist(), strict=True)},
+        "seconds": seconds,
+    }
+
+
+@lru_cache(maxsize=1)
+def _evaluator(folder: Path, network: str, images: int) -> grid.GridEvaluator:
+    return grid.GridEvaluator(kept.load(folder.name, folder.parent).network(), small_scenes(images))
+
+
+def small_table(values: "dict[str, Any]") -> "pd.DataFrame":
+    """The five knobs, AP, and AP_20, AP_50, ... of the first so many scenes, from values of `unit_part`."""
+    import pandas as pd
+
+    frames = []
+    for value in values.values():
+        knobs = [[*value["triple"], *pair] for pair in value["pairs"]]
+        columns = {f"AP_{n}": row for n, row in value["nested"].items()}
+        whole = f"AP_{max(map(int, value['nested']))}"
+        frame = pd.DataFrame(knobs, columns=list(Arch.KNOBS)).assign(**columns)
+        frames.append(frame.rename(columns={whole: "AP"}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def collect(finished: Finished) -> None:
+    """Keep one row per set, method, budget and seed, and the exact table of the second set."""
+    import pandas as pd
+
+    frames = [
+        pd.DataFrame(value).assign(set=name)
+        for name in SETS
+        for value in finished.values(f"{name}-").values()
+    ]
+    if not frames:
+        raise UserError("no search is done yet: run `python -m rfdetr results search-regret`")
+    rows = pd.concat(frames, ignore_index=True)
+    rows["sampler"] = pd.Categorical(rows["sampler"], budget.SAMPLERS, ordered=True)
+    rows = rows.sort_values(["set", "sampler", "budget", "seed"], ignore_index=True)
+    tables = {"regret": rows[["set", "sampler", "budget", "seed", *COLUMNS]]}
+    units = finished.values("unit-")
+    if len(units) == len(grid.units(finished.profile.recipe.search)):
+        tables["small"] = small_table(units)
+    source = kept.load(ch05_full_parts.NAME)
+    kept.keep(
+        finished.folder,
+        tables,
+        finished.origin,
+        digits=5,
+        source={name: source.record["tables"][name] for name in ("table", "latency")},
+        images={"kept": source.record["images"], "small": SIZES[finished.profile.name]["images"]},
+        small=SMALL,
+        unit_seconds=sum(sum(value["seconds"].values()) for value in units.values()),
+        made_by={name: finished.makers(f"{name}-") for name in (*SETS, "unit")},
+        missing=finished.plan.missing(),
+    )
+
+
+def summary(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """Medians over seeds by set, sampler and budget, with `seeds` and the range of the mean regret: lowest,
+    highest.
+    """
+    by = rows.groupby(["set", "sampler", "budget"], sort=False)
+    found = by[COLUMNS].median()
+    means = by["regret_mean"]
+    return found.assign(seeds=means.size(), lowest=means.min(), highest=means.max()).reset_index()
+
+
+def current(result: kept.Kept, source: kept.Kept) -> bool:
+    """Whether the searches were made of the kept tables as they are now."""
+    own: dict[str, str] = result.record["source"]
+    return all(source.record["tables"].get(name) == digest for name, digest in own.items())
+
+
+STUDY = Study(NAME, ch05_full_search.PROFILE, parts, collect, MODULES)
