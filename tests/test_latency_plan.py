@@ -1,12 +1,23 @@
 """Few timings, chosen where they tell most, on a machine whose true latency is known."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 from test_latency_model import SPACE, machine
 
+from rfdetr import RFDETR
 from rfdetr.arch import Arch
+from rfdetr.experiments import ch05_latency
+from rfdetr.experiments.base import kept
+from rfdetr.experiments.base.profiles import get_profile
 from rfdetr.search.latency_model import LatencyModel, measurement_plan
 from rfdetr.search.latency_plan import measure_actively, next_measurements
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "latency_model.py"
 
 
 class Machine:
@@ -61,3 +72,51 @@ def test_what_was_timed_before_counts_and_a_small_space_is_timed_whole():
     assert 30 <= len(measured) < 40
     small = type(SPACE)((64,), (8,), (1,), tuple(range(7)), (8, 30))
     assert len(measure_actively(Machine(0.01, 0), small, 99)) == len(small.distinct())
+
+
+def test_the_script_fits_few_and_is_tested_on_others(tmp_path, monkeypatch, capsys):
+    """On two machines whose latencies are known, one of them disturbed."""
+    torch.manual_seed(0)
+    smoke = get_profile("smoke")
+    kept.write_network(RFDETR(num_classes=10, **smoke.recipe.model), tmp_path / "n.safetensors")
+    calls = []
+
+    def measure_latency(model, archs, runtime, threads, rounds, cache_dir, max_seconds=None):
+        calls.append((runtime, list(archs)))
+        true = machine(archs, 0.0) * (2 if runtime == "slow" else 1)
+        frame = pd.DataFrame([a.to_dict() for a in archs]).assign(
+            arch=[a.id for a in archs], latency_ms=true * (1.5 if runtime == "slow" else 1),
+            latency_low_ms=true, noisy=runtime == "slow", runtime=runtime,
+        )  # fmt: skip
+        frame.attrs = {"environment": {"cpu": "made up"}}
+        return frame
+
+    monkeypatch.setattr(ch05_latency, "measure_latency", measure_latency)
+    spec = importlib.util.spec_from_file_location("script", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    given = [
+        "--profile",
+        "smoke",
+        "--network",
+        str(tmp_path / "n.safetensors"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    script.main([*given, "--part", "0.4", "--held-out", "9", "--runtimes", "quick", "slow"])
+    found = kept.load("out", tmp_path)
+    errors, timings = found.tables["errors"], found.tables["timings"]
+    space = smoke.recipe.search
+    fit = timings[~timings["held_out"] & (timings["runtime"] == "quick")]
+    assert len(fit) <= 0.4 * len(space.distinct()) and errors["share"].le(0.4).all()
+    assert set(errors["runtime"]) == {"quick", "slow"} and (errors["count"] == 9).all()
+    # What was chosen was timed again together with the others, on both; no graph is in both parts.
+    assert [set(archs) for runtime, archs in calls if runtime == "slow"] == [set(calls[-2][1])]
+    graphs = timings.groupby("held_out")[["resolution", "patch_size", "windows", "queries"]].apply(
+        lambda rows: set(map(tuple, rows.to_numpy().tolist()))
+    )
+    assert not graphs[True] & graphs[False]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "held out, from" in line]
+    assert len(lines) == 4 and all(": within 3 % and 8 %" in line for line in lines)
+    with pytest.raises(SystemExit, match=r"error: cannot read the network"):
+        script.main([*given, str(tmp_path / "none")])

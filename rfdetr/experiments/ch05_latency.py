@@ -1,0 +1,103 @@
+"""The latency of every sub-network of a grid from at most one in fifty: which are timed, and how well the
+model of them tells the others.
+
+Context: the paper times every sub-network of its search (Appendix A). `benchmarks/latency_model.py` does this
+on a machine that does nothing else.
+"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rfdetr.arch import Arch, SearchSpace
+from rfdetr.benchmark.subnetworks import measure_latency
+from rfdetr.experiments.ch05_full_search import held_out_archs, held_out_errors
+from rfdetr.search.latency_plan import measure_actively
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rfdetr.model.detector import RFDETR
+
+PART = 0.02
+HELD_OUT = 120
+THREADS, ROUNDS = 1, 7
+_ROUGH = 3  # rounds of the timings by which the next sub-networks are chosen
+_SECONDS = 90.0  # after which no round of a runtime's timings is begun, if three were made
+
+
+def chosen(
+    model: "RFDETR", space: SearchSpace, part: float, runtime: str, folder: Path, seed: int = 0
+) -> list[Arch]:
+    """At most `part` of the different sub-networks of a space, chosen as rough timings of them come in
+    (`latency_plan`). Exported files stay in `folder`.
+    """
+    import pandas as pd
+
+    rows: list[pd.DataFrame] = []
+
+    def measure(archs: list[Arch]) -> "pd.DataFrame":
+        rows.append(measure_latency(model, archs, runtime, THREADS, rounds=_ROUGH, cache_dir=folder))
+        return pd.concat(rows, ignore_index=True)
+
+    found = measure_actively(measure, space, max(1, int(part * len(space.distinct()))), seed)
+    return [Arch(*map(int, knobs)) for knobs in found[list(Arch.KNOBS)].to_numpy()]
+
+
+def timed(
+    model: "RFDETR", fit: list[Arch], away: list[Arch], runtime: str, folder: Path
+) -> "tuple[pd.DataFrame, float]":
+    """Timings of the chosen ones and of others together, in turns, with `held_out`; and the seconds that
+    exporting, loading and timing took.
+    """
+    start = time.perf_counter()
+    found = measure_latency(
+        model, [*fit, *away], runtime, THREADS, rounds=ROUNDS, cache_dir=folder, max_seconds=_SECONDS
+    )
+    seconds = time.perf_counter() - start
+    others = {arch.id for arch in away}
+    about = found.attrs
+    found = found.assign(held_out=[name in others for name in found["arch"]])
+    found.attrs = about
+    return found, seconds
+
+
+def compared(
+    model: "RFDETR",
+    space: SearchSpace,
+    runtimes: "tuple[str, ...]",
+    folder: Path,
+    part: float = PART,
+    held_out: int = HELD_OUT,
+    seed: int = 0,
+) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """(errors, timings) on every runtime. The first one's rough timings choose what is timed on all: the
+    choice hangs on amounts of work, which are the same.
+
+    errors    as of `held_out_errors`, with runtime, share (of the sub-networks that were timed for the fit),
+              noisy (timings whose rounds differ by more than 5 %), seconds (export, loading, timing),
+              choosing (seconds of the choice)
+    timings   one row per runtime and sub-network
+    """
+    import pandas as pd
+
+    start = time.perf_counter()
+    fit = chosen(model, space, part, runtimes[0], folder, seed)
+    choosing = time.perf_counter() - start
+    away = held_out_archs(space, fit, held_out, seed)
+    rows, every = [], []
+    for runtime in runtimes:
+        found, seconds = timed(model, fit, away, runtime, folder)
+        every.append(found)
+        rows.append(
+            held_out_errors(found).assign(
+                runtime=found["runtime"].iloc[0],
+                share=len(fit) / len(space.distinct()),
+                noisy=int(found["noisy"].sum()),
+                seconds=seconds,
+                choosing=choosing,
+            )
+        )
+    timings = pd.concat(every, ignore_index=True)
+    timings.attrs = every[-1].attrs
+    return pd.concat(rows, ignore_index=True), timings
