@@ -118,5 +118,5 @@ def test_the_script_fits_few_and_is_tested_on_others(tmp_path, monkeypatch, caps
     assert not graphs[True] & graphs[False]
     lines = [line for line in capsys.readouterr().out.splitlines() if "held out, from" in line]
     assert len(lines) == 4 and all(": within 3 % and 8 %" in line for line in lines)
-    with pytest.raises(SystemExit, match=r"error: cannot read the network"):
-        script.main([*given, str(tmp_path / "none")])
+    with pytest.raises(SystemExit, match="error: cannot read the network"):
+        script.main([*given, "--network", str(tmp_path / "none")])
