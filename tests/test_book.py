@@ -11,14 +11,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from rfdetr.book.build import build_book, find_project, parse_parameters
 from rfdetr.book.cache import Chapter, Project, chapter_key, chapter_parameters
 from rfdetr.book.execute import execute
-from rfdetr.book.stage import (
-    build_site,
-    figures_without_alt,
-    page,
-    paper_objects,
-    read_toc,
-    repository_address,
-)
+from rfdetr.book.pages import figures_without_alt, joined_streams, page
+from rfdetr.book.stage import build_site, paper_objects, read_toc, repository_address
 from rfdetr.cli import main
 from rfdetr.errors import UserError
 from rfdetr.experiments.base.telling import telling
@@ -84,7 +78,7 @@ def write_project(root: Path, **notebooks: nbformat.NotebookNode) -> Project:
 
 def write_toc(root: Path, *documents: str) -> None:
     lines = ["format: jb-book", "root: book/index", "chapters:", "  - file: book/about"]
-    lines += ["  - file: book/status", "  - file: book/audit"]
+    lines += ["  - file: book/status", "  - file: book/audit", "  - file: book/data"]
     (root / "book/_toc.yml").write_text(
         "\n".join([*lines, *(f"  - file: {name}" for name in documents)]) + "\n"
     )
@@ -142,11 +136,19 @@ def test_life_of_a_book(tmp_path, capsys):
         for host in ("cdn.jsdelivr", "cdn.plot.ly", "unpkg.com", "cdnjs"):
             assert host not in found.read_text(), (found, host)
     board = (html / "book/status.html").read_text()
-    assert "broken on purpose" in board and "1 consistent" in board and "Table 1" in board
+    assert "broken on purpose" in board and "Table 1" in board
+    assert '1 <span class="verdict consistent">consistent</span>' in board and 'data-state="failed"' in board
     audit = (html / "book/audit.html").read_text()
     row = audit[audit.index('<tr id="C001"') : audit.index('<tr id="C002"')]
     assert "seen &lt;here&gt;" in row and "ap: 0.5" in row and 'data-verdict="consistent"' in row
     assert '../notebooks/02_two.html#C001"' in row
+    # The files of a chapter, its code, and the page that lists them.
+    assert json.loads((html / "data/02_two/findings.json").read_text())["findings"]
+    data = (html / "book/data.html").read_text()
+    assert 'id="02_two"' in data and '"../data/02_two/findings.json"' in data
+    assert 'VALUE = <i class="n">1</i>' in (html / "source/minilib/one.html").read_text()
+    assert '<a href="../book/data.html#02_two">files of this chapter</a>' in two
+    assert not list(html.rglob("*.map"))
     downloads = {path.name for path in (html / "_downloads").rglob("audit.*")}
     assert downloads == {"audit.csv", "audit.json"}
 
@@ -402,8 +404,6 @@ def test_every_chapter_of_this_book_has_the_common_parameters():
 
 def test_progress_lines_are_one_block():
     from nbformat.v4 import new_output
-
-    from rfdetr.book.stage import joined_streams
 
     lines = [new_output("stream", name="stdout", text=f"step {n}\n") for n in range(3)]
     figure = new_output("display_data", data={"text/plain": "figure"})

@@ -1,14 +1,18 @@
 """The generated page "Z Audit": all claims with filters, and all disagreements with their recomputation."""
 
+import re
 from collections.abc import Iterable
 from html import escape
 
 from rfdetr.book.audit import CHAPTERS, Audit
 from rfdetr.book.coverage import PLACES
+from rfdetr.book.filter_tables import filter_data, filtered_table, filters, raw
 from rfdetr.paper.audit import AuditedClaim, AuditedEntry
-from rfdetr.plots.findings import chip, numbers_html
+from rfdetr.plots.findings import cells_html, chip, numbers_html
 
 AUDIT = "book/audit"
+_CLAIM = ("claim", "verdict", "statement", "why", "chapter")
+_ENTRY = ("id", "state", "what, and where", "recomputed")
 
 _INTRODUCTION = """# Z Audit
 
@@ -35,38 +39,46 @@ def page(found: Audit) -> str:
     parts = [
         _INTRODUCTION.format(claims=len(found.claims), entries=len(found.entries), counts=f"**{said}.**"),
         "## Claims\n",
-        _raw(_filters(found) + _claims_table(found.claims)),
+        raw(_claims(found)),
         "## Where the paper disagrees\n",
         f"Recomputed from the printed tables where numbers are involved: {recounted}.\n",
-        _raw(_entries_table(found.entries)),
+        raw(_entries(found.entries)),
         "## Tables, figures and appendices\n",
         PLACES,
     ]
     return "\n".join(parts)
 
 
-def _raw(html: str) -> str:
-    return f"```{{raw}} html\n{html}\n```\n"
-
-
-def _filters(found: Audit) -> str:
-    groups = {
-        "verdict": list(found.counts()),
+def _claims(found: Audit) -> str:
+    choices: dict[str, list[str]] = {
+        "verdict": [*found.counts()],
+        "section": sorted({p for claim in found.claims for p in sections(claim.where)}, key=_order),
         "kind": sorted({claim.kind for claim in found.claims}),
         "chapter": [*CHAPTERS, "none"],
     }
-    boxes = "".join(
-        f'<label>{name} <select data-filter="{name}"><option value="">all</option>'
-        + "".join(f'<option value="{escape(value)}">{escape(value)}</option>' for value in values)
-        + "</select></label> "
-        for name, values in groups.items()
-    )
-    search = '<label>text <input type="search" data-filter="text"></label>'
-    return f'<form class="audit-filters" onsubmit="return false">{boxes}{search} <output></output></form>'
+    return filters("claims", choices) + filtered_table("claims", _CLAIM, map(_claim_row, found.claims))
 
 
-def _claims_table(claims: Iterable[AuditedClaim]) -> str:
-    return _table(("claim", "verdict", "statement", "why", "chapter"), map(_claim_row, claims), "audit")
+_PLACE = re.compile(r"(Abstract)|(Section|Table|Figure|Appendix)(?:s|es|ices)? (\w+)(?:(?:,| and) (\w+)\b)*")
+
+
+def sections(where: str) -> list[str]:
+    """Parts of the paper that a claim's place names: "Sections 1 and 4 (v1, v2); Table 2" names three."""
+    found: dict[str, None] = {}
+    for part in re.split(r"[;,] (?=[A-Z][a-z])", re.sub(r"\([^)]*\)", "", where)):
+        match = _PLACE.match(part.strip())
+        if match and match[1]:
+            found["Abstract"] = None
+        elif match:
+            names = re.findall(r"\b(\d+|[A-Z])\b", match[0])
+            found |= dict.fromkeys(f"{match[2]} {name}" for name in names)
+    return list(found)
+
+
+def _order(place: str) -> tuple[int, int, str]:
+    kind, _, name = place.partition(" ")
+    kinds = ("Abstract", "Section", "Table", "Figure", "Appendix")
+    return kinds.index(kind), int(name) if name.isdigit() else 0, name
 
 
 def _claim_row(claim: AuditedClaim) -> str:
@@ -83,25 +95,30 @@ def _claim_row(claim: AuditedClaim) -> str:
     if claim.see:
         why += "<br>" + ", ".join(f'<a href="#{i}">{i}</a>' for i in claim.see)
     statement = f'{escape(claim.statement)}<br><span class="numbers">{escape(claim.where)}</span>'
-    data = f'data-verdict="{escape(kind)}" data-kind="{claim.kind}" data-chapter="{claim.chapter or "none"}"'
-    cells = "".join(f"<td>{text}</td>" for text in (name, chip(word), statement, why, link))
-    return f'<tr id="{claim.id}" {data}>{cells}</tr>'
+    data = filter_data(
+        verdict=kind,
+        section="|".join(sections(claim.where)),
+        kind=claim.kind,
+        chapter=claim.chapter or "none",
+    )
+    cells = (name, chip(word), statement, why, link)
+    return f'<tr id="{claim.id}" {data}>{cells_html(_CLAIM, cells)}</tr>'
 
 
-def _entries_table(entries: Iterable[AuditedEntry]) -> str:
-    rows = []
+def _entries(entries: Iterable[AuditedEntry]) -> str:
+    rows, entries = [], list(entries)
     for entry in entries:
         sides = "".join(f"<li>{escape(side)}</li>" for side in entry.sides)
         shown = escape(entry.shown) + (f"<br><i>{escape(entry.reading)}</i>" if entry.reading else "")
         small = f'<span class="numbers">{escape(entry.versions)}, {entry.severity}</span>'
         cells = (entry.id, chip(entry.state), f"{escape(entry.title)}<br>{small}<ul>{sides}</ul>", shown)
-        rows.append(f'<tr id="{entry.id}">' + "".join(f"<td>{text}</td>" for text in cells) + "</tr>")
-    return _table(("id", "state", "what, and where", "recomputed"), rows)
-
-
-def _table(heads: Iterable[str], rows: Iterable[str], kind: str = "") -> str:
-    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-    return (
-        f'<table class="dataframe findings {kind}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
+        data = filter_data(
+            state=entry.state, severity=entry.severity, version=entry.versions.replace(",", "|")
+        )
+        rows.append(f'<tr id="{entry.id}" {data}>{cells_html(_ENTRY, cells)}</tr>')
+    choices: dict[str, list[str]] = {
+        "state": sorted({entry.state for entry in entries}),
+        "severity": [s for s in ("high", "medium", "low") if s in {e.severity for e in entries}],
+        "version": ["v1", "v2"],
+    }
+    return filters("disagreements", choices) + filtered_table("disagreements", _ENTRY, rows)

@@ -15,7 +15,8 @@ from typing import Any
 
 from rfdetr.book.cache import Chapter, Project, cached_record, chapter_key, chapter_parameters, read_notebook
 from rfdetr.book.execute import Outcome, execute
-from rfdetr.book.stage import build_site, figures_without_alt, read_toc, staged_files
+from rfdetr.book.pages import figures_without_alt
+from rfdetr.book.stage import build_site, read_toc, staged_files
 from rfdetr.errors import UserError
 from rfdetr.experiments.base.profiles import DEFAULT_PROFILE, get_profile
 from rfdetr.files import write_json

@@ -128,14 +128,15 @@ def _fresh_findings(
     project: Project, profile: str, chapter: Chapter, since: datetime
 ) -> dict[str, list[dict[str, Any]]]:
     """`findings` that the chapter wrote in this run, or an empty list."""
-    path = Store(_store_root(project)).results(profile, chapter.name) / "findings.json"
+    path = Store(store_root(project)).results(profile, chapter.name) / "findings.json"
     # A whole second of grace, for file systems with coarse times.
     if not path.is_file() or path.stat().st_mtime < since.timestamp() - 1:
         return {"findings": []}
     return {"findings": json.loads(path.read_text(encoding="utf-8"))["findings"]}
 
 
-def _store_root(project: Project) -> str:
+def store_root(project: Project) -> str:
+    """Folder of the artifact store that the chapters use."""
     return os.environ.get("RFDETR_STORE") or str(project.build / "artifacts")
 
 
@@ -143,7 +144,7 @@ def _store_root(project: Project) -> str:
 def _kernel_environment(project: Project) -> Iterator[None]:
     """Variables for the kernel, which inherits those of this process."""
     wanted = {
-        "RFDETR_STORE": _store_root(project),
+        "RFDETR_STORE": store_root(project),
         # Progress bars go to stderr, and a page keeps every line of them.
         "TQDM_DISABLE": "1",
         # The kernel of this environment, not one that the user has installed elsewhere.

@@ -1,7 +1,8 @@
-"""Sphinx extension that makes the site whole without a network: mathematics, charts, alternative texts.
+"""Sphinx extension that makes the site whole without a network: mathematics, charts, captions of figures.
 
 Sphinx would fetch MathJax, and plotly its script, from other hosts. Here both are copied from installed
-packages into the site, and only the pages with a chart load the chart script.
+packages into the site, and only the pages with a chart load the chart script. Numbers of figures and what
+search engines and auditors of pages look for is in `sphinx_pages`.
 """
 
 import json
@@ -13,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rfdetr.book import sphinx_pages
 from rfdetr.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,11 +26,16 @@ IMAGE_MIMES = ("image/png", "image/jpeg", "image/svg+xml", "image/gif")
 _CHART_CLASS = "plotly-chart"
 # The part of MathJax that TeX input with HTML output needs: 2 of its 24 MB.
 _MATHJAX = ("tex-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
+# The chart editor and sharing of plotly would send the figure to another host.
 _DRAW_CHARTS = """
 document.addEventListener("DOMContentLoaded", () => {
+  const config = {
+    responsive: true, displaylogo: false, showSendToCloud: false, showEditInChartStudio: false,
+    plotlyServerURL: "", modeBarButtonsToRemove: ["sendChartToCloud", "sendDataToCloud", "editInChartStudio"],
+  };
   for (const box of document.querySelectorAll("div.plotly-chart")) {
     const figure = JSON.parse(box.querySelector("script").textContent);
-    Plotly.newPlot(box, figure.data, figure.layout, {responsive: true, displaylogo: false, ...figure.config});
+    Plotly.newPlot(box, figure.data, figure.layout, {...figure.config, ...config});
   }
 });
 """
@@ -40,6 +47,15 @@ def _raw(html: str) -> "nodes.Node":
     return nodes.raw("", html, format="html")
 
 
+def _captioned(renderer: Any, content: "nodes.Node", alt: str) -> "nodes.Node":
+    """A numbered figure whose caption is its alternative text."""
+    from docutils import nodes
+
+    figure = nodes.figure("", content, nodes.caption("", alt))
+    figure["ids"] = [f"figure-{renderer.renderer.sphinx_env.new_serialno('figure') + 1}"]
+    return figure
+
+
 class PlotlyRenderer:
     """Plugin of myst-nb that renders a plotly figure. Its text for screen readers is `layout.meta["alt"]`."""
 
@@ -47,19 +63,19 @@ class PlotlyRenderer:
 
     @staticmethod
     def handle_mime(renderer: Any, data: Any, inline: bool) -> "list[nodes.Node] | None":
-        """HTML of a plotly figure, or None for any other output."""
+        """A plotly figure with its caption, or None for any other output."""
         if data.mime_type != PLOTLY_MIME or inline:
             return None
         figure = data.content if isinstance(data.content, dict) else json.loads(data.content)
         alt = figure_alt(figure) or "interactive chart"
         # A closing tag inside the JSON would end the script element.
         text = json.dumps(figure).replace("</", "<\\/")
-        return [
-            _raw(
-                f'<div class="{_CHART_CLASS}" role="img" aria-label="{escape(alt)}">'
-                f'<script type="application/json">{text}</script><noscript>{escape(alt)}</noscript></div>'
-            )
-        ]
+        # A group, not an image: its menus and buttons are for everybody.
+        chart = _raw(
+            f'<div class="{_CHART_CLASS}" role="group" aria-label="{escape(alt)}">'
+            f'<script type="application/json">{text}</script><noscript>{escape(alt)}</noscript></div>'
+        )
+        return [_captioned(renderer, chart, alt)]
 
 
 class AltTextRenderer:
@@ -71,7 +87,7 @@ class AltTextRenderer:
 
     @staticmethod
     def handle_mime(renderer: Any, data: Any, inline: bool) -> "list[nodes.Node] | None":
-        """The image with its alternative text, or None for an output that has none."""
+        """The image with its alternative text and caption, or None for an output that has none."""
         alt = (
             data.output_metadata.get(data.mime_type, {}).get("alt") if data.mime_type in IMAGE_MIMES else None
         )
@@ -80,7 +96,7 @@ class AltTextRenderer:
         rendered = renderer.render_image(data)
         for image in rendered:
             image["alt"] = alt
-        return rendered
+        return [_captioned(renderer, image, alt) for image in rendered]
 
 
 def figure_alt(figure: dict[str, Any]) -> str:
@@ -141,4 +157,5 @@ def setup(app: "Sphinx") -> dict[str, Any]:
     """Entry point of the Sphinx extension."""
     app.connect("builder-inited", _copy_scripts)
     app.connect("html-page-context", _load_chart_script)
+    sphinx_pages.connect(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

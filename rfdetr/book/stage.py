@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,23 @@ from typing import Any
 from rfdetr.book import audit as audits
 from rfdetr.book import audit_page, coverage
 from rfdetr.book.audit_page import AUDIT
-from rfdetr.book.cache import Chapter, Project, code_cells, read_notebook
+from rfdetr.book.cache import Chapter, Project, read_notebook
+from rfdetr.book.data_page import DATA_PAGE, data_files, data_page
 from rfdetr.book.execute import Outcome
 from rfdetr.book.front_page import PICTURE, front_picture
+from rfdetr.book.origins import line
+from rfdetr.book.pages import page
+from rfdetr.book.source_pages import modules, source_files
 from rfdetr.book.status import STATUS, status_page
 from rfdetr.errors import UserError
+from rfdetr.experiments.base.findings import commit_words
 from rfdetr.files import write_atomic, write_json
+from rfdetr.provenance import commit
 
-GENERATED = (STATUS, AUDIT)
+GENERATED = (STATUS, AUDIT, DATA_PAGE)
 """Pages that are made here and have no file in the repository."""
+EXTRA = "extra"
+"""Folder of the staged tree whose content goes into the site as it is."""
 _TOOLS = (
     "jupyter-book",
     "sphinx",
@@ -82,70 +91,6 @@ def _without(toc: Any, documents: set[str]) -> Any:
     return {key: value for key, value in kept.items() if value != []}
 
 
-def page(notebook: Any, executed: Any | None, record: Mapping[str, Any]) -> str:
-    """The published form of a chapter: today's cells, the outputs of the executed copy, and what it took to
-    execute. Profile, commit and machine the chapter prints itself, whoever executes it.
-
-    The cache key holds the code cells, so those of `executed` are the same in the same order; ids and tags
-    are today's.
-    """
-    import nbformat
-
-    if executed is not None:
-        for cell, done in zip(code_cells(notebook), code_cells(executed), strict=True):
-            cell.outputs, cell.execution_count = joined_streams(done.outputs), done.execution_count
-    if executed is None:
-        first = 1 if notebook.cells and notebook.cells[0].cell_type == "markdown" else 0
-        text = (
-            "```{note}\nThis chapter was not executed when this site was built, so it shows no results.\n```"
-        )
-        notebook.cells.insert(first, nbformat.v4.new_markdown_cell(text, id="note"))
-    if executed is not None:
-        notebook.cells.append(nbformat.v4.new_markdown_cell(_made_with(record), id="made-with"))
-    return nbformat.writes(notebook) + "\n"
-
-
-def joined_streams(outputs: list[Any]) -> list[Any]:
-    """The outputs with text printed in several pieces (progress lines) made one block, as a terminal shows
-    it.
-    """
-    joined: list[Any] = []
-    for output in outputs:
-        last = joined[-1] if joined else None
-        if last is not None and output.output_type == "stream" and last.get("name") == output.name:
-            last.text += output.text
-        else:
-            joined.append(output)
-    return joined
-
-
-def _made_with(record: Mapping[str, Any]) -> str:
-    given = "".join(
-        f" with `{name} = {value!r}`" for name, value in record["parameters"].items() if name != "profile"
-    )
-    return (
-        f"```{{div}} made-with\nExecuted{given} in {record['seconds']:g} s with at most {record['peak_mb']}"
-        f" MB of memory; key `{record['key'][:12]}`.\n```"
-    )
-
-
-def figures_without_alt(notebook: Any) -> int:
-    """Number of images and charts among the outputs that have no alternative text."""
-    from rfdetr.book.sphinx import IMAGE_MIMES, PLOTLY_MIME, figure_alt
-
-    missing = 0
-    for cell in code_cells(notebook):
-        whole_cell = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
-        for output in cell.get("outputs", []):
-            data, about = output.get("data", {}), output.get("metadata", {})
-            shown = next((mime for mime in (PLOTLY_MIME, *IMAGE_MIMES) if mime in data), None)
-            if shown == PLOTLY_MIME:
-                missing += not figure_alt(data[shown])
-            elif shown:
-                missing += not (whole_cell or about.get(shown, {}).get("alt"))
-    return missing
-
-
 def staged_files(
     project: Project, profile: str, toc: dict[str, Any], outcomes: Iterable[Outcome]
 ) -> dict[str, bytes]:
@@ -159,6 +104,9 @@ def staged_files(
         for path in sorted((project.root / folder).rglob("*"))
         if path.is_file() and not path.name.startswith((".", "_toc"))
     }
+    known = modules(project)
+    extra = data_files(project, profile, outcomes) | source_files(known)
+    files |= {f"{EXTRA}/{path}": content for path, content in extra.items()}
     titles = {}
     for outcome in outcomes:
         notebook = read_notebook(outcome.chapter.path)
@@ -168,7 +116,13 @@ def staged_files(
         executed = None
         if outcome.state != "skipped":
             executed = read_notebook(project.executed(profile, outcome.chapter))
-        files[f"{outcome.chapter.document}.ipynb"] = page(notebook, executed, outcome.record).encode()
+        made_of = partial(
+            line, chapter=outcome.chapter.name, files=extra, known=known, up="../" * _depth(outcome)
+        )
+        content = page(notebook, executed, outcome.record, made_of, known)
+        files[f"{outcome.chapter.document}.ipynb"] = content.encode()
+    of_chapters = {name: title for name, (title, _) in titles.items()}
+    files[f"{DATA_PAGE}.md"] = data_page(extra, of_chapters).encode()
     files[f"{STATUS}.md"] = status_page(profile, outcomes, titles).encode()
     found = audits.audit(
         {o.chapter.name: o.record.get("findings", []) for o in outcomes if o.state in ("executed", "cached")}
@@ -182,6 +136,10 @@ def staged_files(
     files["_toc.yml"] = yaml.safe_dump(_without(toc, failed), sort_keys=False).encode()
     files["_config.yml"] = yaml.safe_dump(_configuration(project), sort_keys=False).encode()
     return files
+
+
+def _depth(outcome: Outcome) -> int:
+    return outcome.chapter.document.count("/")
 
 
 def _content(project: Project, path: Path) -> bytes:
@@ -225,6 +183,10 @@ def _configuration(project: Project) -> dict[str, Any]:
 
     config = yaml.safe_load((project.root / "_config.yml").read_text(encoding="utf-8"))
     address = repository_address(project)
+    # For the footer of every page, see sphinx_pages.
+    made_from = {"companion_commit": commit_words(commit()), "companion_address": address}
+    config["sphinx"]["config"].setdefault("html_context", {}).update(made_from)
+    config["sphinx"]["config"]["html_extra_path"] = [EXTRA]
     if address:
         config["repository"] = {"url": address, "path_to_book": "", "branch": "main"}
         config["launch_buttons"] = {
@@ -306,7 +268,9 @@ def _stage(source: Path, files: Mapping[str, bytes]) -> bool:
 
 def _digest(files: Mapping[str, bytes]) -> str:
     """Of all that decides the site: staged files, the Sphinx extension, the versions of the tools."""
-    digest = hashlib.sha256(Path(__file__).with_name("sphinx.py").read_bytes())
+    digest = hashlib.sha256()
+    for extension in ("sphinx.py", "sphinx_pages.py"):
+        digest.update(Path(__file__).with_name(extension).read_bytes())
     for name in sorted(files):
         digest.update(f"{name}\0".encode() + hashlib.sha256(files[name]).digest())
     digest.update(json.dumps([metadata.version(tool) for tool in _TOOLS]).encode())

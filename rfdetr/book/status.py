@@ -1,10 +1,13 @@
 """The generated page "status board": what was executed, when, where, how long."""
 
 from collections.abc import Iterable, Mapping
+from html import escape
 
 from rfdetr.book.execute import Outcome
+from rfdetr.book.filter_tables import filter_data, filtered_table, filters, raw
 from rfdetr.experiments.base.profiles import get_profile
 from rfdetr.paper.verdicts import counts
+from rfdetr.plots.findings import cells_html, chip
 
 STATUS = "book/status"
 
@@ -15,7 +18,7 @@ The key is the beginning of a hash over everything that a chapter's outputs depe
 parameters, the files of the package that it imports, the data and the versions of the libraries. A chapter
 with the same key is not executed again. What the chapters found is in the [audit](audit.md).
 """
-_BOARD = ("Chapter", "State", "Seconds", "MB", "Verdicts", "Made")
+_BOARD = ("chapter", "state", "seconds", "MB", "verdicts", "made")
 
 
 def status_page(profile: str, outcomes: Iterable[Outcome], titles: Mapping[str, tuple[str, str]]) -> str:
@@ -31,10 +34,7 @@ def status_page(profile: str, outcomes: Iterable[Outcome], titles: Mapping[str, 
         )
     if not outcomes:
         return "\n".join([*parts, "This copy of the book has no chapters.\n"])
-    parts += [
-        "## Chapters\n",
-        _table(_BOARD, [_row(outcome, *titles[outcome.chapter.name]) for outcome in outcomes]),
-    ]
+    parts += ["## Chapters\n", raw(_board(outcomes, titles))]
     machines = sorted({outcome.record["machine"] for outcome in outcomes if "machine" in outcome.record})
     if machines:
         parts.append("Machine: " + "; ".join(machines) + ".\n")
@@ -44,33 +44,47 @@ def status_page(profile: str, outcomes: Iterable[Outcome], titles: Mapping[str, 
     return "\n".join(parts)
 
 
-def _row(outcome: Outcome, title: str, paper: str) -> list[str]:
-    record = outcome.record
-    if outcome.state == "failed":
-        return [_name(_plain(title), paper), "failed", f"{record['seconds']:g}", "", "", ""]
-    link = _name(f"[{_plain(title)}](../{outcome.chapter.document}.ipynb)", paper)
-    if outcome.state == "skipped":
-        return [link, "not executed", "", "", "", ""]
+def _board(outcomes: Iterable[Outcome], titles: Mapping[str, tuple[str, str]]) -> str:
+    outcomes = list(outcomes)
+    words = {word: None for outcome in outcomes for word in _verdicts(outcome)}
+    choices = {"state": sorted({_state(outcome) for outcome in outcomes}), "verdict": list(words)}
+    rows = [_row(outcome, *titles[outcome.chapter.name]) for outcome in outcomes]
+    return filters("chapters", choices) + filtered_table("chapters", _BOARD, rows)
+
+
+def _state(outcome: Outcome) -> str:
     # Executed or cached: which of the two is not said, or a second build would change the page.
-    words = [row["verdict"] for row in record.get("findings", []) if row["kind"] == "verdict"]
-    verdicts = "<br>".join(f"{count} {word}" for word, count in counts(words).items())
-    made = f"{record['date'][:10]}<br>`{record['commit']}`<br>`{record['key'][:12]}`"
-    return [link, "complete", f"{record['seconds']:g}", str(record["peak_mb"]), verdicts, made]
+    return {"failed": "failed", "skipped": "not executed"}.get(outcome.state, "complete")
 
 
-def _name(title: str, paper: str) -> str:
-    return f"{title}<br>{paper}" if paper else title
+def _verdicts(outcome: Outcome) -> dict[str, int]:
+    if outcome.state in ("failed", "skipped"):
+        return {}
+    return counts(row["verdict"] for row in outcome.record.get("findings", []) if row["kind"] == "verdict")
+
+
+def _row(outcome: Outcome, title: str, paper: str) -> str:
+    record, state, found = outcome.record, _state(outcome), _verdicts(outcome)
+    name, seconds, memory, verdicts, made = escape(title), "", "", "", ""
+    if state != "failed":
+        name = f'<a href="../{outcome.chapter.document}.html">{name}</a>'
+    if state != "not executed":
+        seconds = f"{record['seconds']:g}"
+    if state == "complete":
+        memory = str(record["peak_mb"])
+        verdicts = "<br>".join(f"{count} {chip(word)}" for word, count in found.items())
+        made = (
+            f"{record['date'][:10]}<br><code>{record['commit']}</code><br><code>{record['key'][:12]}</code>"
+        )
+    small = f'<br><span class="numbers">{escape(paper)}</span>' if paper else ""
+    cells = (name + small, state, seconds, memory, verdicts, made)
+    data = filter_data(state=state, verdict="|".join(found))
+    return f"<tr {data}>{cells_html(_BOARD, cells)}</tr>"
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is, on one line, also in a table."""
+    """Text that Markdown shows as it is, on one line."""
     text = " ".join(text.split())
     for mark in "\\`*_[]<>|$":
         text = text.replace(mark, "\\" + mark)
     return text
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(head)
-    lines = [head, ["---"] * len(head), *(list(row) for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

@@ -1,6 +1,6 @@
 """The end of a chapter: verdicts, remarks, checks of this project's code, and the run's origin."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -32,16 +32,16 @@ def findings_html(found: Findings) -> str:
     return "".join(parts)
 
 
-def _table(kind: str, title: str, heads: Iterable[str], rows: Iterable[Finding]) -> str:
+def _table(kind: str, title: str, heads: Sequence[str], rows: Iterable[Finding]) -> str:
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-    body = "".join(_row(kind, row) for row in rows)
+    body = "".join(_row(kind, heads, row) for row in rows)
     return (
         f'<table class="dataframe findings"><caption>{escape(title)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
-def _row(kind: str, row: Finding) -> str:
+def _row(kind: str, heads: Sequence[str], row: Finding) -> str:
     why = escape(row.why) + numbers_html(row.numbers)
     if kind == "check":
         cells = [escape(row.statement), chip(row.verdict), why]
@@ -50,7 +50,13 @@ def _row(kind: str, row: Finding) -> str:
     else:
         cells = [row.claim, chip(row.verdict), escape(row.statement), why]
     anchor = f' id="{row.claim}"' if row.claim else ""
-    return f"<tr{anchor}>" + "".join(f"<td>{text}</td>" for text in cells) + "</tr>"
+    return f"<tr{anchor}>{cells_html(heads, cells)}</tr>"
+
+
+def cells_html(heads: Sequence[str], cells: Sequence[str]) -> str:
+    """Cells of a row. Each names its column, because a phone shows the row as a card without the heads."""
+    pairs = zip(heads, cells, strict=True)
+    return "".join(f'<td data-label="{head}">{text}</td>' for head, text in pairs)
 
 
 def chip(word: str) -> str:

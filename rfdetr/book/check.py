@@ -1,0 +1,122 @@
+"""Look at every page of the built site with a browser: what a reader would trip over, as a list of problems.
+
+Every page is opened from its file, in a wide and a narrow window, light and dark. Errors of the console,
+requests to other hosts, files and anchors that are not there, pages wider than the window, tables whose
+last column is hidden, controls that do nothing, and what stops readers who do not see: see `page_checks.js`.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from rfdetr.book.browser import Tab, running
+
+WIDE, NARROW = 1280, 375
+SMALL_PAGES = "source/"
+"""Pages of source code are many and alike; `few` of them are opened."""
+_TOOLS = ("search.html", "genindex.html", "_static/")
+"""Pages of the site generator without text of the book."""
+_SCRIPT = (Path(__file__).with_name("page_checks.js")).read_text(encoding="utf-8")
+
+
+def check_site(site: Path, few: int = 3, pages: Iterable[str] | None = None) -> list[str]:
+    """Problems of a built site, one sentence each, with the page's name in front.
+
+    site    folder with index.html
+    few     how many pages of source code are opened
+    pages   only these, e.g. "book/about.html"; None means all
+
+    UserError where there is no Chromium.
+    """
+    names = [path.relative_to(site).as_posix() for path in sorted(site.rglob("*.html"))]
+    texts = {name: (site / name).read_text(encoding="utf-8") for name in names}
+    found = list(dead_links(site, texts)) if pages is None else []
+    with running() as browser:
+        tab = browser.tab()
+        for name in chosen(names, few) if pages is None else pages:
+            found += [f"{name}: {problem}" for problem in check_page(tab, site, name)]
+    return found
+
+
+def chosen(names: Iterable[str], few: int) -> list[str]:
+    """The pages to open: none of the site generator's fragments, and a few of the pages of source code."""
+    names = [name for name in names if not name.startswith("_static/")]
+    small = [name for name in names if name.startswith(SMALL_PAGES)]
+    left_out = set(small[few:])
+    return [name for name in names if name not in left_out]
+
+
+def check_page(tab: Tab, site: Path, name: str) -> list[str]:
+    """Problems of one page."""
+    tab.show(WIDE)
+    tab.open((site / name).as_uri())
+    problems: dict[str, None] = {}
+    text_page = not name.startswith(_TOOLS) and "http-equiv" not in (site / name).read_text(encoding="utf-8")
+    for width, dark in ((WIDE, False), (WIDE, True), (NARROW, True), (NARROW, False)):
+        tab.show(width, dark=dark)
+        tab.settle()
+        first = width == WIDE and not dark
+        options = {
+            "width": width,
+            "structure": first and text_page,
+            "described": text_page and not name.startswith(SMALL_PAGES),
+            "controls": not dark and text_page,
+        }
+        where = f" ({width} px, {'dark' if dark else 'light'})"
+        for problem in tab.run(_SCRIPT + f"({_json(options)})"):
+            problems.setdefault(problem + ("" if options["structure"] else where))
+    for problem in reported(tab.events):
+        problems.setdefault(problem)
+    return list(problems)
+
+
+def _json(options: Mapping[str, Any]) -> str:
+    import json
+
+    return json.dumps(options)
+
+
+def reported(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Problems among what the browser reported of a page."""
+    for event in events:
+        method, about = event["method"], event["params"]
+        if method == "Network.requestWillBeSent":
+            address = about["request"]["url"]
+            if urlsplit(address).scheme not in ("file", "data", "blob", "about"):
+                yield f"asks another host: {address}"
+        elif method == "Runtime.exceptionThrown":
+            details = about["exceptionDetails"]
+            yield f"an error in a script: {details.get('exception', {}).get('description', details['text'])}"
+        elif method == "Runtime.consoleAPICalled" and about["type"] in ("error", "assert"):
+            yield "the console says: " + " ".join(str(part.get("value", "")) for part in about["args"])
+        elif method == "Log.entryAdded" and about["entry"]["level"] == "error":
+            entry = about["entry"]
+            yield f"the console says: {entry['text']} {entry.get('url', '')}".rstrip()
+
+
+_LINK = re.compile(r"""\s(?:href|src)=["']([^"']+)["']""")
+_ANCHOR = re.compile(r"""\s(?:id|name)=["']([^"']+)["']""")
+
+
+def dead_links(site: Path, texts: Mapping[str, str]) -> Iterator[str]:
+    """Links and sources within the site whose file or anchor does not exist."""
+    from html import unescape
+
+    anchors = {name: {unescape(anchor) for anchor in _ANCHOR.findall(text)} for name, text in texts.items()}
+    for name, text in texts.items():
+        if name.startswith("_static/"):
+            continue
+        for link in sorted(set(_LINK.findall(re.sub(r"<script\b.*?</script>", "", text, flags=re.DOTALL)))):
+            parts = urlsplit(unescape(link))
+            if parts.scheme or parts.netloc:
+                continue
+            path = ((site / name).parent / unquote(parts.path)).resolve() if parts.path else site / name
+            if not path.exists():
+                yield f"{name}: a link to nothing: {link}"
+                continue
+            inside = path.relative_to(site.resolve()).as_posix() if parts.path else name
+            anchor = unquote(parts.fragment)
+            if anchor and inside in anchors and anchor not in anchors[inside]:
+                yield f"{name}: a link to an anchor that is not there: {link}"

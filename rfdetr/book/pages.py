@@ -1,0 +1,139 @@
+"""The published form of a chapter: today's prose, the outputs of the executed copy, tables that can be read.
+
+What pandas writes is a plain table. Here its heads get their scope, and a table with many columns leaves the
+text's column.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from rfdetr.book.cache import code_cells
+from rfdetr.book.origins import Origin, Origins
+from rfdetr.book.source_pages import Module
+from rfdetr.book.sphinx import IMAGE_MIMES, PLOTLY_MIME, figure_alt
+
+_WIDE = 7
+"""A table with more columns is as wide as the page allows."""
+
+
+def page(
+    notebook: Any,
+    executed: Any | None,
+    record: Mapping[str, Any],
+    origin_line: Callable[[Origin], str] = lambda _: "",
+    known: Mapping[str, Module] = MappingProxyType({}),
+) -> str:
+    """The published form of a chapter: today's cells, the outputs of the executed copy, and what it took to
+    execute. Profile, commit and machine the chapter prints itself, whoever executes it.
+
+    origin_line   HTML below a table or figure that says where it comes from
+    known         the package's modules, in which functions that the cells call are looked up
+
+    The cache key holds the code cells, so those of `executed` are the same in the same order; ids and tags
+    are today's.
+    """
+    import nbformat
+
+    if executed is not None:
+        origins = Origins(known)
+        for cell, done in zip(code_cells(notebook), code_cells(executed), strict=True):
+            cell.outputs, cell.execution_count = joined_streams(done.outputs), done.execution_count
+            for output in cell.outputs:
+                if "text/html" in output.get("data", {}):
+                    output.data["text/html"] = readable_tables("".join(output.data["text/html"]))
+            cell.outputs = list(_with_origins(cell.outputs, origins.shown(cell.source), origin_line))
+    if executed is None:
+        first = 1 if notebook.cells and notebook.cells[0].cell_type == "markdown" else 0
+        text = (
+            "```{note}\nThis chapter was not executed when this site was built, so it shows no results.\n```"
+        )
+        notebook.cells.insert(first, nbformat.v4.new_markdown_cell(text, id="note"))
+    if executed is not None:
+        notebook.cells.append(nbformat.v4.new_markdown_cell(_made_with(record), id="made-with"))
+    return nbformat.writes(notebook) + "\n"
+
+
+def _with_origins(
+    outputs: Iterable[Any], origins: Sequence[Origin], origin_line: Callable[[Origin], str]
+) -> Iterator[Any]:
+    """The outputs, each table and figure with its line below it."""
+    from nbformat.v4 import new_output
+
+    outputs = list(outputs)
+    shown = [output for output in outputs if _is_shown(output)]
+    # One call showed one output; in a loop or after a condition it is not known which, and all are named.
+    together = Origin()
+    for origin in origins:
+        together.add(origin)
+    by_output = origins if len(origins) == len(shown) else [together] * len(shown)
+    lines = iter([origin_line(origin) for origin in by_output])
+    for output in outputs:
+        yield output
+        if _is_shown(output) and (text := next(lines)):
+            yield new_output("display_data", {"text/html": text})
+
+
+def _is_shown(output: Any) -> bool:
+    """Whether an output is a figure, or a table other than the chapter's verdicts."""
+    data = output.get("data", {})
+    html = data.get("text/html", "")
+    return any(mime in data for mime in (PLOTLY_MIME, *IMAGE_MIMES)) or (
+        "<table" in html and "findings" not in html
+    )
+
+
+def joined_streams(outputs: list[Any]) -> list[Any]:
+    """The outputs with text printed in several pieces (progress lines) made one block, as a terminal shows
+    it.
+    """
+    joined: list[Any] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last is not None and output.output_type == "stream" and last.get("name") == output.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def _made_with(record: Mapping[str, Any]) -> str:
+    given = "".join(
+        f" with `{name} = {value!r}`" for name, value in record["parameters"].items() if name != "profile"
+    )
+    return (
+        f"```{{div}} made-with\nExecuted{given} in {record['seconds']:g} s with at most {record['peak_mb']}"
+        f" MB of memory; key `{record['key'][:12]}`.\n```"
+    )
+
+
+def figures_without_alt(notebook: Any) -> int:
+    """Number of images and charts among the outputs that have no alternative text."""
+    missing = 0
+    for cell in code_cells(notebook):
+        whole_cell = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+        for output in cell.get("outputs", []):
+            data, about = output.get("data", {}), output.get("metadata", {})
+            shown = next((mime for mime in (PLOTLY_MIME, *IMAGE_MIMES) if mime in data), None)
+            if shown == PLOTLY_MIME:
+                missing += not figure_alt(data[shown])
+            elif shown:
+                missing += not (whole_cell or about.get(shown, {}).get("alt"))
+    return missing
+
+
+def readable_tables(html: str) -> str:
+    """HTML of an output: heads of tables with their scope, wide tables in a box of class `full-width`."""
+    return re.sub(r"<table\b.*?</table>", lambda match: _table(match[0]), html, flags=re.DOTALL)
+
+
+def _table(table: str) -> str:
+    head, close, body = table.partition("</thead>")
+    if not close:
+        return table
+    head = re.sub(r"<th(?![\w])(?![^>]*scope=)", '<th scope="col"', head)
+    body = re.sub(r"<th(?![\w])(?![^>]*scope=)", '<th scope="row"', body)
+    last_row = head.rpartition("<tr")[2]
+    wide = len(re.findall(r"<t[hd][\s>]", last_row)) > _WIDE
+    return f'<div class="full-width wide-table">{head}{close}{body}</div>' if wide else head + close + body
