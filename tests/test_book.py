@@ -423,7 +423,7 @@ def test_a_long_chapter_tells_its_cell_and_what_it_said_last(tmp_path, monkeypat
     lines = [line.strip() for line in captured.err.splitlines()]
     assert any(re.fullmatch(r"01 one: cell 4 of 4, \d+ s; 40 of 90 steps, about 25 s left", s) for s in lines)
     assert lines[-1] == "01 one ..." and "executed in" in captured.out
-    notebook_text = project.executed("smoke", Chapter(tmp_path / "notebooks/01_one.ipynb")).read_text()
+    notebook_text = project.executed("smoke", read_toc(project)[1][0]).read_text()
     assert "40 of 90 steps" in notebook_text
 
 

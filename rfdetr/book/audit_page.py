@@ -1,7 +1,7 @@
 """The generated page "Z Audit": all claims with filters, and all disagreements with their recomputation."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from html import escape
 
 from rfdetr.book.audit import CHAPTERS, Audit
@@ -29,8 +29,8 @@ The same as {{download}}`a table <audit.csv>` and as {{download}}`JSON <audit.js
 """
 
 
-def page(found: Audit) -> str:
-    """Markdown of the generated page."""
+def page(found: Audit, anchors: Collection[str] = ()) -> str:
+    """Markdown of the generated page. `anchors` are the claims that have a row in their chapter."""
     said = ", ".join(f"{count} {word}" for word, count in found.counts().items())
     states = {
         s: sum(e.state == s for e in found.entries) for s in ("confirmed", "not confirmed", "words only")
@@ -39,7 +39,7 @@ def page(found: Audit) -> str:
     parts = [
         _INTRODUCTION.format(claims=len(found.claims), entries=len(found.entries), counts=f"**{said}.**"),
         "## Claims\n",
-        raw(_claims(found)),
+        raw(_claims(found, anchors)),
         "## Where the paper disagrees\n",
         f"Recomputed from the printed tables where numbers are involved: {recounted}.\n",
         raw(_entries(found.entries)),
@@ -49,14 +49,16 @@ def page(found: Audit) -> str:
     return "\n".join(parts)
 
 
-def _claims(found: Audit) -> str:
+def _claims(found: Audit, anchors: Collection[str]) -> str:
     choices: dict[str, list[str]] = {
         "verdict": [*found.counts()],
         "section": sorted({p for claim in found.claims for p in sections(claim.where)}, key=_order),
         "kind": sorted({claim.kind for claim in found.claims}),
         "chapter": [*CHAPTERS, "none"],
     }
-    return filters("claims", choices) + filtered_table("claims", _CLAIM, map(_claim_row, found.claims))
+    return filters("claims-table", choices) + filtered_table(
+        "claims-table", _CLAIM, (_claim_row(claim, claim.id in anchors) for claim in found.claims)
+    )
 
 
 _PLACE = re.compile(r"(Abstract)|(Section|Table|Figure|Appendix)(?:s|es|ices)? (\w+)(?:(?:,| and) (\w+)\b)*")
@@ -81,14 +83,14 @@ def _order(place: str) -> tuple[int, int, str]:
     return kinds.index(kind), int(name) if name.isdigit() else 0, name
 
 
-def _claim_row(claim: AuditedClaim) -> str:
+def _claim_row(claim: AuditedClaim, anchor: bool) -> str:
     word = claim.verdict or claim.state
     kind = "needs more" if claim.state == "needs" else word
     link, name = "", claim.id
     if claim.chapter:
         address = f"../notebooks/{claim.chapter}.html"
         link = f'<a href="{address}">{escape(claim.chapter.partition("_")[0])}</a>'
-        name = f'<a href="{address}#{claim.id}">{claim.id}</a>' if claim.state != "not run" else claim.id
+        name = f'<a href="{address}#{claim.id}">{claim.id}</a>' if anchor else claim.id
     why = escape(claim.why) + numbers_html(claim.numbers)
     if claim.command:
         why += f"<br><code>{escape(claim.command)}</code>"
@@ -121,4 +123,4 @@ def _entries(entries: Iterable[AuditedEntry]) -> str:
         "severity": [s for s in ("high", "medium", "low") if s in {e.severity for e in entries}],
         "version": ["v1", "v2"],
     }
-    return filters("disagreements", choices) + filtered_table("disagreements", _ENTRY, rows)
+    return filters("entries-table", choices) + filtered_table("entries-table", _ENTRY, rows)

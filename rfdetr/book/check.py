@@ -35,7 +35,8 @@ def check_site(site: Path, few: int = 3, pages: Iterable[str] | None = None) -> 
     found = list(dead_links(site, texts)) if pages is None else []
     with running() as browser:
         tab = browser.tab()
-        for name in chosen(names, few) if pages is None else pages:
+        whole = [name for name in chosen(names, few) if not _REDIRECT.search(texts[name])]
+        for name in whole if pages is None else pages:
             found += [f"{name}: {problem}" for problem in check_page(tab, site, name)]
     return found
 
@@ -53,7 +54,7 @@ def check_page(tab: Tab, site: Path, name: str) -> list[str]:
     tab.show(WIDE)
     tab.open((site / name).as_uri())
     problems: dict[str, None] = {}
-    text_page = not name.startswith(_TOOLS) and "http-equiv" not in (site / name).read_text(encoding="utf-8")
+    text_page = not name.startswith(_TOOLS)
     for width, dark in ((WIDE, False), (WIDE, True), (NARROW, True), (NARROW, False)):
         tab.show(width, dark=dark)
         tab.settle()
@@ -96,7 +97,9 @@ def reported(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             yield f"the console says: {entry['text']} {entry.get('url', '')}".rstrip()
 
 
+_REDIRECT = re.compile(r"<meta[^>]+http-equiv=.refresh", re.IGNORECASE)
 _LINK = re.compile(r"""\s(?:href|src)=["']([^"']+)["']""")
+_CODE = re.compile(r"<(script|pre)\b.*?</\1>", re.DOTALL)
 _ANCHOR = re.compile(r"""\s(?:id|name)=["']([^"']+)["']""")
 
 
@@ -108,7 +111,7 @@ def dead_links(site: Path, texts: Mapping[str, str]) -> Iterator[str]:
     for name, text in texts.items():
         if name.startswith("_static/"):
             continue
-        for link in sorted(set(_LINK.findall(re.sub(r"<script\b.*?</script>", "", text, flags=re.DOTALL)))):
+        for link in sorted(set(_LINK.findall(_CODE.sub("", text)))):
             parts = urlsplit(unescape(link))
             if parts.scheme or parts.netloc:
                 continue

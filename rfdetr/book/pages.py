@@ -1,7 +1,7 @@
 """The published form of a chapter: today's prose, the outputs of the executed copy, tables that can be read.
 
-What pandas writes is a plain table. Here its heads get their scope, and a table with many columns leaves the
-text's column.
+What the chapters show is a plain table. Here its heads get their scope, a table with many columns a class, and
+every table and figure a line that says where it comes from.
 """
 
 import re
@@ -15,7 +15,7 @@ from rfdetr.book.source_pages import Module
 from rfdetr.book.sphinx import IMAGE_MIMES, PLOTLY_MIME, figure_alt
 
 _WIDE = 7
-"""A table with more columns is as wide as the page allows."""
+"""A table with more columns is set smaller, so that all of them fit."""
 
 
 def page(
@@ -124,7 +124,7 @@ def figures_without_alt(notebook: Any) -> int:
 
 
 def readable_tables(html: str) -> str:
-    """HTML of an output: heads of tables with their scope, wide tables in a box of class `full-width`."""
+    """HTML of an output: heads of tables with their scope, wide tables in a box of class `wide-table`."""
     return re.sub(r"<table\b.*?</table>", lambda match: _table(match[0]), html, flags=re.DOTALL)
 
 
@@ -136,4 +136,4 @@ def _table(table: str) -> str:
     body = re.sub(r"<th(?![\w])(?![^>]*scope=)", '<th scope="row"', body)
     last_row = head.rpartition("<tr")[2]
     wide = len(re.findall(r"<t[hd][\s>]", last_row)) > _WIDE
-    return f'<div class="full-width wide-table">{head}{close}{body}</div>' if wide else head + close + body
+    return f'<div class="wide-table">{head}{close}{body}</div>' if wide else head + close + body

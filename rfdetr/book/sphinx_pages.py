@@ -2,6 +2,7 @@
 
 import re
 from html import escape
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ def connect(app: "Sphinx") -> None:
     app.connect("env-updated", _number_by_chapter, priority=900)
     app.connect("html-page-context", _describe)
     app.connect("html-page-context", _add_footer)
+    app.connect("html-page-context", _mend_html)
     app.connect("build-finished", _drop_source_maps)
 
 
@@ -71,10 +73,24 @@ def _add_footer(app: "Sphinx", page: str, template: str, context: dict[str, Any]
         made = f'<a href="{escape(address)}/commit/{head[1]}">{made}</a>'
     cite = "CITATION.cff"
     if "book/about" in app.env.found_docs:
-        cite = f'<a href="{context["pathto"]("book/about")}#how-to-cite">how to cite</a>'
+        about = context["pathto"]("book/about").rstrip("#")  # "#" on the page itself
+        cite = f'<a href="{about}#how-to-cite">how to cite</a>'
     context["theme_extra_footer"] = (
         f"<p>Code and text under the Apache License 2.0; {cite}. Made from"
         f" {made or 'code of no known commit'}.</p>"
+    )
+
+
+def _mend_html(app: "Sphinx", page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Heads of tables with their scope, and one element per identifier: exercises and their solutions all
+    come with the same one.
+    """
+    if "body" not in context:
+        return
+    body = re.sub(r"<th(?![^>]*scope=)(?= |>)", '<th scope="col"', context["body"])
+    numbers = count(1)
+    context["body"] = re.sub(
+        r'id="(exercise|solution)-content"', lambda found: f'id="{found[1]}-content-{next(numbers)}"', body
     )
 
 

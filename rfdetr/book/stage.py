@@ -124,10 +124,12 @@ def staged_files(
     of_chapters = {name: title for name, (title, _) in titles.items()}
     files[f"{DATA_PAGE}.md"] = data_page(extra, of_chapters).encode()
     files[f"{STATUS}.md"] = status_page(profile, outcomes, titles).encode()
-    found = audits.audit(
-        {o.chapter.name: o.record.get("findings", []) for o in outcomes if o.state in ("executed", "cached")}
-    )
-    files[f"{AUDIT}.md"] = coverage.filled(audit_page.page(found), project).encode()
+    by_chapter = {
+        o.chapter.name: o.record.get("findings", []) for o in outcomes if o.state in ("executed", "cached")
+    }
+    found = audits.audit(by_chapter)
+    anchors = {row["claim"] for rows in by_chapter.values() for row in rows}
+    files[f"{AUDIT}.md"] = coverage.filled(audit_page.page(found, anchors), project).encode()
     files[f"{AUDIT}.csv"] = audits.as_csv(found).encode()
     files[f"{AUDIT}.json"] = json.dumps(audits.rows(found), ensure_ascii=False, indent=1).encode()
     if b"front.png" in files.get("book/index.md", b""):

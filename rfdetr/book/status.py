@@ -49,7 +49,7 @@ def _board(outcomes: Iterable[Outcome], titles: Mapping[str, tuple[str, str]]) -
     words = {word: None for outcome in outcomes for word in _verdicts(outcome)}
     choices = {"state": sorted({_state(outcome) for outcome in outcomes}), "verdict": list(words)}
     rows = [_row(outcome, *titles[outcome.chapter.name]) for outcome in outcomes]
-    return filters("chapters", choices) + filtered_table("chapters", _BOARD, rows)
+    return filters("chapters-table", choices) + filtered_table("chapters-table", _BOARD, rows)
 
 
 def _state(outcome: Outcome) -> str:
