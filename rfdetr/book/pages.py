@@ -1,7 +1,7 @@
 """The published form of a chapter: today's prose, the outputs of the executed copy, tables that can be read.
 
-What the chapters show is a plain table. Here its heads get their scope, a table with many columns a class, and
-every table and figure a line that says where it comes from.
+What the chapters show is a plain table. Here its heads get their scope, a table with many columns a class,
+and every table and figure a line that says where it comes from.
 """
 
 import re
