@@ -6,6 +6,7 @@ matplotlib.use("Agg")
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -191,6 +192,24 @@ def test_queries_and_layers_can_be_dropped(trained):
     depths = ch_b_query_drop.depth_table(trained.model, test, arch, (0, 1, 2), 10)
     assert depths["gflops"].is_monotonic_increasing and (depths["low"] <= depths["high"]).all()
     assert search_figures.drop_curves(table).axes
+    printed = ch_b_query_drop.against_print(fewer, lower)
+    assert printed["printed"].iloc[1] == "-0.02 AP, -10 % latency"
+    assert printed["nano_saved"].iloc[2] > printed["nano_saved"].iloc[1] > 0
+    assert printed["change"].iloc[1] == lower["change"].iloc[0]
+
+
+def test_queries_are_decoded_in_company(trained):
+    test, arch = supernet.data(PROFILE, "test"), PROFILE.recipe.reference
+    found = ch_b_query_drop.company(trained.model, test, arch, (0, 2), 4, 10).set_index("decoder_layers")
+    # Proposals do not see each other; queries in the decoder do.
+    assert found["alone"][0] == found["beside"][0] and found["difference"][0] == 0
+    images = torch.rand(1, 3, arch.resolution, arch.resolution)
+    alone = trained.model(images, arch.replace(queries=4))
+    beside = ch_b_query_drop._Beside(trained.model, arch, 4)(images)
+    assert beside.logits.shape == alone.logits.shape
+    assert not torch.allclose(beside.logits, alone.logits)
+    everyone = ch_b_query_drop._Beside(trained.model, arch, arch.queries)(images)
+    assert torch.equal(everyone.logits, trained.model(images, arch).logits)
 
 
 def test_suppression_keeps_the_best_of_each_cluster():

@@ -15,8 +15,10 @@ from rfdetr.search.grid import evaluate_grid
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
     from rfdetr.model.detector import RFDETR
+    from rfdetr.model.outputs import Output
 
 
 def drop_space(arch: Arch, depths: tuple[int, ...], queries: tuple[int, ...]) -> SearchSpace:
@@ -170,3 +172,98 @@ def fewer_layers(
     dropped = sorted({1, arch.decoder_layers})
     pairs = [(arch, arch.replace(decoder_layers=arch.decoder_layers - count)) for count in dropped]
     return changes(model, dataset, pairs, resamples).assign(dropped=dropped)
+
+
+def company(
+    model: "RFDETR",
+    dataset: DetectionDataset,
+    arch: Arch,
+    depths: tuple[int, ...],
+    queries: int,
+    resamples: int = 300,
+) -> "pd.DataFrame":
+    """The first `queries` queries decoded alone, and decoded beside those of `arch` that are then thrown
+    away.
+
+    Both report the same number of detections from the same proposals, so a difference is what the other
+    queries do to these in the decoder. Columns: decoder_layers, alone, beside (AP), difference (alone minus
+    beside, paired by image), low, high (95 %).
+    """
+    import pandas as pd
+
+    from rfdetr.evaluation.bootstrap import Matches, paired_difference
+    from rfdetr.evaluation.coco import evaluate
+
+    device = next(model.parameters()).device
+    rows = []
+    for depth in depths:
+        full = arch.replace(decoder_layers=depth)
+        few = full.replace(queries=queries)
+        results = [
+            evaluate(network, dataset, few, batch_size=32, device=device, masks=False)
+            for network in (model, _Beside(model, full, queries))
+        ]
+        alone, beside = (Matches(dataset, result.detections) for result in results)
+        found = paired_difference(alone, beside, resamples=resamples)
+        aps = {"alone": results[0].ap, "beside": results[1].ap}
+        rows.append(
+            {"decoder_layers": depth, **aps, "difference": found.diff, "low": found.low, "high": found.high}
+        )
+    return pd.DataFrame(rows)
+
+
+class _Beside:
+    """A network that decodes all queries of an architecture and reports the first `queries` of them."""
+
+    def __init__(self, model: "RFDETR", arch: Arch, queries: int) -> None:
+        self.config = model.config
+        self._model, self._arch, self._queries = model, arch, queries
+
+    def __call__(self, images: "torch.Tensor") -> "Output":
+        from rfdetr.model.outputs import Output, Prediction
+
+        found = self._model(images, self._arch, every_layer=False)
+        first = slice(self._queries)
+        return Output(Prediction(found.logits[:, first], found.boxes[:, first]), found.projector)
+
+
+def against_print(fewer: "pd.DataFrame", lower: "pd.DataFrame") -> "pd.DataFrame":
+    """The steps of Appendix B: what the paper prints, what this miniature loses, what nano saves.
+
+    fewer, lower: of `fewer_queries` and `fewer_layers`. Columns: step, printed, change, low, high (AP here),
+    saved (% of the miniature's operations), nano_saved (% of nano's, by formula, of its two layers and 300
+    queries).
+    """
+    import pandas as pd
+
+    from rfdetr.arch import PRESETS
+    from rfdetr.benchmark.flops import analytic
+    from rfdetr.model.config import preset_config
+    from rfdetr.paper.verdicts import claims
+
+    before, after = claims()["C126"]["values"]["queries"]
+    printed = claims()["C127"]["values"]
+    nano, config = PRESETS["nano"].arch, preset_config("nano")
+    deepest = fewer.sort_values("decoder_layers").iloc[-1]
+    by_count = lower.sort_values("dropped")
+    steps = [
+        (f"{before - after} of {before} queries", "AP hardly changes", deepest, nano.replace(queries=after)),
+        (
+            "the last decoder layer",
+            f"-{printed['map_drop'] / 100:.2f} AP, -{printed['latency_percent']} % latency",
+            by_count.iloc[0],
+            nano.replace(decoder_layers=nano.decoder_layers - 1),
+        ),
+        ("every decoder layer", "saves much run time", by_count.iloc[-1], nano.replace(decoder_layers=0)),
+    ]
+    full = analytic(config, nano).gflops
+    return pd.DataFrame(
+        {
+            "step": step,
+            "printed": words,
+            **{name: row[name] for name in ("change", "low", "high")},
+            "saved": 100 * (1 - row["gflops_ratio"]),
+            "nano_saved": 100 * (1 - analytic(config, arch).gflops / full),
+        }
+        for step, words, row, arch in steps
+    )
