@@ -26,6 +26,7 @@ FLOORS = (
     ("export", "training"),
     ("networks",),
     ("benchmark",),
+    ("peers",),
     ("search",),
     ("experiments",),
     ("plots", "nas", "book"),

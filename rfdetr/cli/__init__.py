@@ -1,5 +1,5 @@
-"""Command line: `python -m rfdetr train | evaluate | search | export | predict | benchmark | t4 | data | book
-| audit`.
+"""Command line: `python -m rfdetr train | evaluate | search | export | predict | benchmark | t4 | peers |
+data | book | audit`.
 
 Exit codes: 0 good, 1 a failure (a chapter or check that did not pass), 2 wrong input, 130 interrupted.
 """
@@ -15,6 +15,7 @@ from rfdetr.cli.book import book
 from rfdetr.cli.data import app as data_app
 from rfdetr.cli.measure import benchmark, export, t4
 from rfdetr.cli.nas import nas
+from rfdetr.cli.peers import app as peers_app
 from rfdetr.cli.predict import predict
 from rfdetr.cli.results import results
 from rfdetr.cli.search import search
@@ -32,6 +33,7 @@ app = typer.Typer(
     ),
 )
 app.add_typer(data_app, name="data")
+app.add_typer(peers_app, name="peers")
 for _command in (nas, train, evaluate, search, select, results, export, predict, benchmark, t4, book, audit):
     app.command()(_command)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from rfdetr.benchmark import peers
 from rfdetr.benchmark.flops import analytic
 from rfdetr.model.config import preset_config
 from rfdetr.paper import tables
 from rfdetr.paper.published import SIZE_NAMES
+from rfdetr.peers import catalogue as peers
 
 DETECTION, SEGMENTATION = (2, 12), (3, 13)
 _PEER_NAMES = {

@@ -5,10 +5,10 @@ from typing import Any
 import pandas as pd
 
 from rfdetr.arch import PRESETS, Arch
-from rfdetr.benchmark import peers
 from rfdetr.benchmark.flops import analytic
 from rfdetr.model.config import ModelConfig, preset_config
 from rfdetr.paper import tables
+from rfdetr.peers import catalogue as peers
 
 ARCHS = {
     2: Arch(560, 14, 4, 3, 300),

@@ -7,10 +7,12 @@ from typing import Any
 import pandas as pd
 
 from rfdetr.arch import PRESETS
-from rfdetr.benchmark import peers
+from rfdetr.benchmark import flops
 from rfdetr.benchmark.flops import FlopCount, analytic, count
 from rfdetr.model.config import preset_config
 from rfdetr.paper import tables
+from rfdetr.peers import catalogue as peers
+from rfdetr.peers.counting import recount as recount_peer
 
 FAMILY = ("nano", "small", "medium", "large")
 SEGMENTERS = ("seg-nano", "seg-small", "seg-medium", "seg-large", "seg-xlarge", "seg-2xlarge")
@@ -23,7 +25,7 @@ def public_package() -> dict[str, Any]:
     """
     import yaml
 
-    path = Path(peers.__file__).with_name("public_package.yaml")
+    path = Path(flops.__file__).with_name("public_package.yaml")
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
@@ -191,7 +193,7 @@ def recount(models: tuple[tuple[str, str], ...] = (("LW-DETR", "S"), ("D-FINE", 
     rows: list[dict[str, Any]] = []
     for name, size in models:
         entry = peers.find(name, size)
-        again = peers.recount(name, size) if peers.available() else {}
+        again = recount_peer(peers.key(entry), variants=False) if peers.available() else {}
         gflops = again.get("gflops_with_attention")
         rows.append(
             {
