@@ -13,11 +13,12 @@ OPTIONS ?=
 KEY := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 STAMP := $(VENV)/installed-$(KEY)
 
-.PHONY: book test lint format clean distclean install help
+.PHONY: book pdf test lint format clean distclean install help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make book [PROFILE=smoke|cpu|full|gpu|t4]   execute the chapters and build the site: build/_build/html/index.html"
+	@echo "make pdf                               the same book as one PDF, with Chromium: build/book.pdf"
 	@echo "make test                              style, types, clean notebooks, unit tests"
 	@echo "make lint | format | clean | distclean"
 
@@ -34,6 +35,9 @@ $(STAMP):
 
 book: $(STAMP)
 	@$(BIN)/python -m rfdetr book --profile $(PROFILE) $(OPTIONS)
+
+pdf: $(STAMP)
+	@$(BIN)/python -m rfdetr book --profile $(PROFILE) --pdf $(OPTIONS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -142,6 +142,7 @@ def test_life_of_a_book(tmp_path, capsys):
     row = audit[audit.index('<tr id="C001"') : audit.index('<tr id="C002"')]
     assert "seen &lt;here&gt;" in row and "ap: 0.5" in row and 'data-verdict="consistent"' in row
     assert '../notebooks/02_two.html#C001"' in row
+    assert 'caption-number">Figure 2.1' in two and 'caption-number">Figure 2.2' in two
     # The files of a chapter, its code, and the page that lists them.
     assert json.loads((html / "data/02_two/findings.json").read_text())["findings"]
     data = (html / "book/data.html").read_text()

@@ -5,8 +5,11 @@ requests to other hosts, files and anchors that are not there, pages wider than 
 last column is hidden, controls that do nothing, and what stops readers who do not see: see `page_checks.js`.
 """
 
+import json
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -41,6 +44,22 @@ def check_site(site: Path, few: int = 3, pages: Iterable[str] | None = None) -> 
     return found
 
 
+def report(site: Path) -> int:
+    """Print the problems of a built site and what it weighs; 1 if there is a problem, else 0."""
+    started = time.perf_counter()
+    problems = check_site(site)
+    for problem in problems:
+        print(f"    {problem}", flush=True)
+    files = [path for path in site.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(
+        f"pages ... {len(problems) or 'no'} problems in {time.perf_counter() - started:.0f} s;"
+        f" the site has {len(files)} files, {size:.1f} MB",
+        flush=True,
+    )
+    return int(bool(problems))
+
+
 def chosen(names: Iterable[str], few: int) -> list[str]:
     """The pages to open: none of the site generator's fragments, and a few of the pages of source code."""
     names = [name for name in names if not name.startswith("_static/")]
@@ -66,17 +85,11 @@ def check_page(tab: Tab, site: Path, name: str) -> list[str]:
             "controls": not dark and text_page,
         }
         where = f" ({width} px, {'dark' if dark else 'light'})"
-        for problem in tab.run(_SCRIPT + f"({_json(options)})"):
+        for problem in tab.run(_SCRIPT + f"({json.dumps(options)})"):
             problems.setdefault(problem + ("" if options["structure"] else where))
     for problem in reported(tab.events):
         problems.setdefault(problem)
     return list(problems)
-
-
-def _json(options: Mapping[str, Any]) -> str:
-    import json
-
-    return json.dumps(options)
 
 
 def reported(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -105,8 +118,6 @@ _ANCHOR = re.compile(r"""\s(?:id|name)=["']([^"']+)["']""")
 
 def dead_links(site: Path, texts: Mapping[str, str]) -> Iterator[str]:
     """Links and sources within the site whose file or anchor does not exist."""
-    from html import unescape
-
     anchors = {name: {unescape(anchor) for anchor in _ANCHOR.findall(text)} for name, text in texts.items()}
     for name, text in texts.items():
         if name.startswith("_static/"):

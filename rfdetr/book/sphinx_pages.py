@@ -17,7 +17,7 @@ _DESCRIPTION = 160
 def connect(app: "Sphinx") -> None:
     """Register the handlers of this module."""
     # After Sphinx has numbered everything through the whole book.
-    app.connect("env-updated", _number_by_chapter, priority=900)
+    app.connect("env-get-updated", _number_by_chapter, priority=900)
     app.connect("html-page-context", _describe)
     app.connect("html-page-context", _add_footer)
     app.connect("html-page-context", _mend_html)
@@ -58,9 +58,10 @@ def _describe(app: "Sphinx", page: str, template: str, context: dict[str, Any], 
 
     if doctree is None:
         return
-    first = next((p for p in doctree.findall(nodes.paragraph) if len(p.astext()) > 40), None)
-    if first is not None:
-        text = escape(description(first.astext()), quote=True)
+    texts = (paragraph.astext() for paragraph in doctree.findall(nodes.paragraph))
+    first = next((t for t in texts if len(t) > 40 and not re.match("The paper.s objects?:", t)), "")
+    if first:
+        text = escape(description(first), quote=True)
         context["metatags"] = context.get("metatags", "") + f'<meta name="description" content="{text}">\n'
 
 
@@ -82,12 +83,14 @@ def _add_footer(app: "Sphinx", page: str, template: str, context: dict[str, Any]
 
 
 def _mend_html(app: "Sphinx", page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Heads of tables with their scope, and one element per identifier: exercises and their solutions all
-    come with the same one.
+    """Heads of tables with their scope, one first heading, and one element per identifier: exercises and
+    their solutions all come with the same one.
     """
     if "body" not in context:
         return
     body = re.sub(r"<th(?![^>]*scope=)(?= |>)", '<th scope="col"', context["body"])
+    # A heading in a cell's output cannot be the page's first.
+    body = re.sub(r'<h1( class="rubric".*?)</h1>', r"<h2\1</h2>", body, flags=re.DOTALL)
     numbers = count(1)
     context["body"] = re.sub(
         r'id="(exercise|solution)-content"', lambda found: f'id="{found[1]}-content-{next(numbers)}"', body
