@@ -36,7 +36,8 @@ document.documentElement.dataset.theme = dark ? "dark" : "light";
 </head>
 <body>
 <header>
-<a href="{up}index.html">The book</a> · <a href="{up}book/data.html">data</a>
+<a href="{up}index.html">The book</a> · <a href="{up}book/data.html">data</a> ·
+<a href="{up}book/api.html">API</a>
 <h1>{name}</h1>
 {about}
 </header>

@@ -1,10 +1,12 @@
-"""Numbers of figures and exercises by chapter, descriptions of pages, and a site without source maps."""
+"""Numbers of figures and exercises by chapter, descriptions and footers of pages, and a light site."""
 
 import re
 from html import escape
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rfdetr.book.lighter import lighten
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -21,7 +23,7 @@ def connect(app: "Sphinx") -> None:
     app.connect("html-page-context", _describe)
     app.connect("html-page-context", _add_footer)
     app.connect("html-page-context", _mend_html)
-    app.connect("build-finished", _drop_source_maps)
+    app.connect("build-finished", _lighten)
 
 
 def chapter_number(document: str) -> str:
@@ -97,15 +99,6 @@ def _mend_html(app: "Sphinx", page: str, template: str, context: dict[str, Any],
     )
 
 
-def _drop_source_maps(app: "Sphinx", exception: Exception | None) -> None:
-    """The scripts' maps to their sources are 3 MB that no reader's browser asks for."""
-    if app.builder.format != "html" or exception:
-        return
-    for path in (Path(app.outdir) / "_static").rglob("*.map"):
-        script = path.with_suffix("")
-        if script.is_file():
-            text = script.read_text(encoding="utf-8")
-            script.write_text(
-                re.sub(r"\n?(//|/\*)# sourceMappingURL=\S+( \*/)?\s*$", "\n", text), encoding="utf-8"
-            )
-        path.unlink()
+def _lighten(app: "Sphinx", exception: Exception | None) -> None:
+    if app.builder.format == "html" and not exception:
+        lighten(Path(app.outdir))

@@ -19,6 +19,7 @@ from typing import Any
 
 from rfdetr.book import audit as audits
 from rfdetr.book import audit_page, coverage
+from rfdetr.book.api_pages import API, api_pages
 from rfdetr.book.audit_page import AUDIT
 from rfdetr.book.cache import Chapter, Project, read_notebook
 from rfdetr.book.data_page import DATA_PAGE, data_files, data_page
@@ -62,7 +63,11 @@ def read_toc(project: Project) -> tuple[dict[str, Any], list[Chapter]]:
         notebook = project.root / f"{document}.ipynb"
         if notebook.is_file():
             chapters.append(Chapter(document, notebook))
-        elif document not in GENERATED and not (project.root / f"{document}.md").is_file():
+        elif (
+            document not in GENERATED
+            and not document.startswith(API)
+            and not (project.root / f"{document}.md").is_file()
+        ):
             raise UserError(
                 f"{path} lists {document}, but there is neither {document}.ipynb nor {document}.md"
             )
@@ -121,6 +126,8 @@ def staged_files(
         )
         content = page(notebook, executed, outcome.record, made_of, known)
         files[f"{outcome.chapter.document}.ipynb"] = content.encode()
+    listed = set(toc_documents(toc))
+    files |= {f"{name}.md": text.encode() for name, text in api_pages(known).items() if name in listed}
     of_chapters = {name: title for name, (title, _) in titles.items()}
     files[f"{DATA_PAGE}.md"] = data_page(extra, of_chapters).encode()
     files[f"{STATUS}.md"] = status_page(profile, outcomes, titles).encode()
@@ -271,7 +278,7 @@ def _stage(source: Path, files: Mapping[str, bytes]) -> bool:
 def _digest(files: Mapping[str, bytes]) -> str:
     """Of all that decides the site: staged files, the Sphinx extension, the versions of the tools."""
     digest = hashlib.sha256()
-    for extension in ("sphinx.py", "sphinx_pages.py"):
+    for extension in ("sphinx.py", "sphinx_pages.py", "lighter.py"):
         digest.update(Path(__file__).with_name(extension).read_bytes())
     for name in sorted(files):
         digest.update(f"{name}\0".encode() + hashlib.sha256(files[name]).digest())
