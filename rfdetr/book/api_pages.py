@@ -7,6 +7,7 @@ a name, two blanks or more and a text describes parameters.
 import ast
 import inspect
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from itertools import zip_longest
@@ -80,7 +81,7 @@ def _text(node: ast.stmt | None) -> str:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     ):
-        return node.value.value
+        return inspect.cleandoc(node.value.value)
     return ""
 
 
@@ -134,15 +135,15 @@ def _called(name: str, parameters: list[str], result: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """A docstring as Markdown: paragraphs, lists of parameters, examples."""
-    blocks = re.split(r"\n[ ]*\n", inspect.cleandoc(text))
+    """A docstring without its indentation as Markdown: paragraphs, lists of parameters, examples."""
+    blocks = re.split(r"\n[ ]*\n", text.strip("\n"))
     return "\n\n".join(filter(None, map(_block, blocks))) + "\n"
 
 
 def _block(block: str) -> str:
     lines = block.splitlines()
     if lines and all(line.startswith("    ") for line in lines):
-        return "```text\n" + inspect.cleandoc(block) + "\n```"
+        return "```text\n" + textwrap.dedent(block) + "\n```"
     if lines and _NAME.match(lines[0]):
         items: list[list[str]] = []
         for line in lines:
