@@ -104,3 +104,23 @@ def sweeps(table: "pd.DataFrame") -> "Figure":
         axis.tick_params(axis="x", labelsize=7, labelrotation=60)
     axes[0].set(ylabel="AP on test scenes", ylim=(0, None))
     return figure
+
+
+def updates_and_accuracy(found: "pd.DataFrame") -> "Figure":
+    """AP of every encoder setting against its updates, as it is and from the mean at equal tokens
+    (`ch04_share.updates_against_ap`); colours are tokens a side.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharex=True)
+    for axis, column in zip(axes, ("AP", "relative"), strict=True):
+        points = axis.scatter(found["updates"], found[column], c=found["side"], cmap="viridis", s=16)
+    axes[0].set(xlabel="updates (steps that drew it)", ylabel="AP on validation scenes", ylim=(0, None))
+    axes[1].set(xlabel="updates (steps that drew it)", ylabel="AP, from the mean at equal tokens")
+    axes[0].set_xscale("log")
+    most = found["updates"].max()
+    places = [f * 10**p for p in range(6) for f in (1, 2, 5) if found["updates"].min() <= f * 10**p <= most]
+    axes[0].set_xticks(places, [f"{place:,}" for place in places])
+    axes[0].xaxis.set_minor_formatter("")
+    figure.colorbar(points, ax=axes, label="tokens a side")
+    return figure
