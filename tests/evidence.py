@@ -195,6 +195,13 @@ EVIDENCE = {
         "default": ch_c_counting.default_counter(),
     },
     f"{PREFIX}.ch_e_claims": {"family": ch_e_larger_variants.family_counts()},
+    f"{PREFIX}.ch09_claims": {"twice": pd.DataFrame({"AP": [0.5, 0.6], "difference": [1e-5, 2e-5]})},
+    f"{PREFIX}.ch_f_claims": {
+        "longer": pd.DataFrame({"difference": [0.02], "low": [0.01], "high": [0.03], "domains": [14]})
+    },
+    f"{PREFIX}.ch_i_claims": {
+        "counted": pd.DataFrame({"network": ["a", "b"], "false_per_picture": [0.5, 1.5]})
+    },
     f"{PREFIX}.ch_h_claims": {
         "low_latency": pd.DataFrame(
             {"domain": list("abcdef"), "queries": [10.0, 20, 10, 10, 20, 10], "base": [40] * 6}

@@ -75,7 +75,7 @@ def test_every_place_of_the_paper_has_a_chapter_or_a_reason():
     shown = coverage.places_table(found, Project(ROOT))
     assert shown.count("\n| ") == len(found) + 1
     listed = coverage.missing_list(found)
-    assert "figure 8" in listed and "table 1," not in listed
+    assert "table 19" in listed and "table 1," not in listed
     with pytest.raises(UserError, match=r"says nothing about table 1, 'Standardizing"):
         list(coverage._places({}))
 

@@ -38,13 +38,17 @@ CHAPTERS: Mapping[str, tuple[str, ...]] = {
     "06_latency_protocol": ("ch06_claims", "latency"),
     "07_coco_detection": ("ch07_claims", "coco"),
     "08_coco_segmentation": ("segmentation",),
+    "09_rf100vl": ("ch09_claims", "rf100vl"),
     "10_nas_ablation": ("ch10_claims", "ablation"),
     "12_configurations": ("ch12_claims", "configurations"),
     "A_recipe": ("ch_a_claims", "recipe"),
     "B_query_drop": ("ch_b_claims",),
     "C_flops": ("ch_c_claims",),
     "E_larger_variants": ("ch_e_claims", "larger"),
+    "F_fine_tuning": ("ch_f_claims", "fine_tuning"),
+    "G_fixed_architecture": ("fixed_architecture",),
     "H_discovered_architectures": ("ch_h_claims", "characteristics"),
+    "I_predictions": ("ch_i_claims",),
 }
 """The modules with whose functions each chapter ends. Claims of no chapter are on the page of the audit."""
 

@@ -10,12 +10,11 @@ from typing import Any
 from rfdetr.book.cache import Project
 from rfdetr.errors import UserError
 from rfdetr.experiments.base.profiles import PROFILES, Profile
+from rfdetr.experiments.ch09_cost import T4_TFLOPS as _T4_TFLOPS
 from rfdetr.paper import tables
 
 MISSING, PLACES, TRAINED = "{{missing}}", "{{places}}", "{{trained}}"
 """Markers in the book's pages: what is not there, where everything is, what the profiles train."""
-_T4_TFLOPS = 8.0
-"""Operations per second that half precision reaches on a T4 in practice, 10^12."""
 _BACKWARD = 3  # a training step in forward passes
 
 

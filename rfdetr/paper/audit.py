@@ -72,6 +72,7 @@ def arithmetic_modules() -> dict[str, ModuleType]:
         coco,
         configurations,
         fine_tuning,
+        fixed_architecture,
         grids,
         larger,
         latency,
@@ -82,7 +83,7 @@ def arithmetic_modules() -> dict[str, ModuleType]:
 
     modules = (
         *(coco, segmentation, larger, ablation, latency),
-        *(rf100vl, fine_tuning, characteristics, grids, configurations, recipe),
+        *(rf100vl, fixed_architecture, fine_tuning, characteristics, grids, configurations, recipe),
     )
     return {module.__name__.rpartition(".")[2]: module for module in modules}
 

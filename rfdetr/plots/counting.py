@@ -80,8 +80,8 @@ def families(df: pd.DataFrame) -> Any:
     return figure
 
 
-def over_latency(df: pd.DataFrame) -> Any:
-    """Printed AP against printed latency, one line per family. df: family, size, latency_ms, ap."""
+def over_latency(df: pd.DataFrame, data: str = "COCO") -> Any:
+    """Printed AP on `data` against printed latency, one line per family. df: family, size, latency_ms, ap."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7.2, 4.0))
@@ -90,7 +90,7 @@ def over_latency(df: pd.DataFrame) -> Any:
         axes.plot(part.latency_ms, part.ap, marker="o", color=colour, label=family)
         for size, ms, ap in zip(part["size"], part.latency_ms, part.ap, strict=True):
             axes.annotate(size, (ms, ap), xytext=(3, -11), textcoords="offset points", fontsize=8)
-    axes.set(xscale="log", xlabel="latency (ms, as printed)", ylabel="COCO AP (as printed)")
+    axes.set(xscale="log", xlabel="latency (ms, as printed)", ylabel=f"{data} AP (as printed)")
     axes.set_xticks([2, 3, 5, 10, 20, 50, 100], ["2", "3", "5", "10", "20", "50", "100"])
     axes.minorticks_off()
     axes.legend(fontsize=9)

@@ -37,7 +37,7 @@ def differences(df: "pd.DataFrame", label: str, axis_label: str, group: str = ""
     axis.set_ylim(len(lines) - 0.5, -0.5)
     axis.grid(axis="y", visible=False)
     if group:
-        axis.legend(fontsize=8)
+        figure.legend(fontsize=8, loc="outside lower center", ncols=len(groups))
     return figure
 
 
@@ -88,5 +88,64 @@ def queries_and_objects(df: "pd.DataFrame") -> "Figure":
         axis.annotate(str(row.domain).replace("_", " "), (row.objects_per_image, row.queries), xytext=(4, 4),
                       textcoords="offset points", fontsize=7)  # fmt: skip
     axis.set(xscale="log", xlabel="objects per picture", ylabel="queries chosen (mean)")
+    axis.legend(fontsize=8)
+    return figure
+
+
+def transfer(matrix: "pd.DataFrame") -> "Figure":
+    """Loss in AP of an architecture chosen on one domain (rows) and used on another (columns), one square per
+    target (`ch_g_transfer.matrices`). Bold: the interval leaves out 0.
+    """
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    targets = list(dict.fromkeys(matrix["target"]))
+    columns = list(dict.fromkeys(matrix["used_on"]))
+    lines = ["fixed", *columns]
+    side = 0.75 + 0.42 * len(lines)
+    stacked = len(columns) > 4
+    shape = (len(targets), 1) if stacked else (1, len(targets))
+    size = (7.2, len(targets) * side) if stacked else (7.2, max(2.0, side))
+    figure, axes = plt.subplots(*shape, figsize=size, squeeze=False)
+    limit = max(float(matrix["difference"].abs().max()), 1e-6)
+    for axis, target in zip(axes.flat, targets, strict=True):
+        part = matrix[matrix["target"] == target].set_index(["chosen_on", "used_on"])
+        values = np.full((len(lines), len(columns)), np.nan)
+        for i, chosen in enumerate(lines):
+            for j, used in enumerate(columns):
+                if (chosen, used) in part.index:
+                    row = part.loc[(chosen, used)]
+                    values[i, j] = row["difference"]
+                    weight = "bold" if row["low"] > 0 or row["high"] < 0 else "normal"
+                    text = "own" if chosen == used else f"{row['difference']:+.3f}"
+                    axis.text(j, i, text, ha="center", va="center", fontsize=7, fontweight=weight)
+        axis.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit, alpha=0.6, aspect="auto")
+        axis.set_title(f"target {target}", fontsize=9)
+        names = [name.replace("_", " ") for name in columns]
+        axis.set_xticks(range(len(columns)), names, fontsize=7, rotation=30, ha="right")
+        show_lines = stacked or axis is axes.flat[0]
+        labels = [name.replace("_", " ") for name in lines] if show_lines else []
+        axis.set_yticks(range(len(lines)) if labels else [], labels, fontsize=7)
+        axis.grid(visible=False)
+    axes.flat[0].set_ylabel("chosen on", fontsize=8)
+    figure.supxlabel("used on", fontsize=8)
+    return figure
+
+
+def lengths(df: "pd.DataFrame") -> "Figure":
+    """Gain in AP against epochs of further training alone, one line per domain and seed
+    (`ch_f_tuning.by_length`).
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7.2, 3.4))
+    domains = list(dict.fromkeys(df["domain"]))
+    for (domain, seed), rows in df.groupby(["domain", "seed"], sort=False):
+        colour = COLOURS[domains.index(domain) % len(COLOURS)]
+        first = seed == df.loc[df["domain"] == domain, "seed"].iloc[0]
+        label = str(domain).replace("_", " ") if first else None
+        axis.plot(rows["epochs"], rows["gain"], marker="o", markersize=4, color=colour, label=label)
+    axis.axhline(0, color=COLOURS[6], linewidth=0.8)
+    axis.set(xlabel="epochs of further training", ylabel="gain in AP")
     axis.legend(fontsize=8)
     return figure

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rfdetr.model.detections import Detections
 
 _TRUE, _FOUND, _FALSE = COLOURS[2], COLOURS[0], COLOURS[1]
+_IOU = 0.5  # from which a detection has found an object
 
 
 def scenes(dataset: "DetectionDataset", indexes: Iterable[int], columns: int = 4) -> "Figure":
@@ -38,11 +39,13 @@ def side_by_side(
     names: tuple[str, ...],
     found: "Mapping[str, Detections]",
     columns: int = 4,
+    misses: bool = False,
 ) -> "Figure":
     """One image [H, W, 3] with its objects, and beside it what several networks detect in it.
 
     found   label -> detections, already filtered by score. A detection whose class and place (IoU 0.5) are
-            those of an object not yet found is drawn blue, any other one orange.
+            those of an object not yet found is drawn blue, any other one orange
+    misses  draw the objects that were not found as dashed boxes, too
     """
     import matplotlib.pyplot as plt
 
@@ -57,19 +60,24 @@ def side_by_side(
     _objects(first, pixels, target, names)
     for axis, (label, detections) in zip(rest, found.items(), strict=False):
         axis.set_title(label, fontsize=8)
-        draw_found(axis, pixels, target, detections)
+        draw_found(axis, pixels, target, detections, misses)
     return figure
 
 
-def draw_found(axis: Any, pixels: np.ndarray, target: "Target", detections: "Detections") -> None:
+def draw_found(
+    axis: Any, pixels: np.ndarray, target: "Target", detections: "Detections", misses: bool = False
+) -> None:
     """One image with its detections on an axis, right ones blue, others orange (see `side_by_side`)."""
     axis.imshow(pixels, interpolation="nearest")
     axis.axis("off")
-    right = matched(detections, _corners(target, pixels), target.labels.numpy())
-    for box, name, score, good in zip(
-        detections.boxes, detections.names, detections.scores, right, strict=True
+    corners = _corners(target, pixels)
+    pairs = _pairs(detections, corners, target.labels.numpy(), _IOU)
+    for box, name, score, pair in zip(
+        detections.boxes, detections.names, detections.scores, pairs, strict=True
     ):
-        _box(axis, box, f"{name} {score:.2f}", _FOUND if good else _FALSE)
+        _box(axis, box, f"{name} {score:.2f}", _FALSE if pair is None else _FOUND)
+    for index in sorted(set(range(len(corners))) - set(pairs)) if misses else ():
+        _frame(axis, corners[index], _TRUE, dashed=True)
 
 
 def matched(detections: "Detections", boxes: np.ndarray, labels: np.ndarray, iou: float = 0.5) -> list[bool]:
@@ -77,6 +85,11 @@ def matched(detections: "Detections", boxes: np.ndarray, labels: np.ndarray, iou
 
     boxes [M, 4] xyxy px and labels [M] of the objects. In the order of the detections, best first.
     """
+    return [pair is not None for pair in _pairs(detections, boxes, labels, iou)]
+
+
+def _pairs(detections: "Detections", boxes: np.ndarray, labels: np.ndarray, iou: float) -> "list[int | None]":
+    """Index of the object that each detection finds, or None."""
     import torch
 
     from rfdetr.training.boxes import overlaps
@@ -87,7 +100,7 @@ def matched(detections: "Detections", boxes: np.ndarray, labels: np.ndarray, iou
 
     shared = overlaps(centred(detections.boxes)[:, None], centred(boxes)[None])[0].numpy()
     taken: set[int] = set()
-    right = [False] * len(detections)
+    pairs: list[int | None] = [None] * len(detections)
     for index in np.argsort(-detections.scores, kind="stable"):
         free = [k for k in range(len(boxes)) if labels[k] == detections.labels[index] and k not in taken]
         if not free:
@@ -95,8 +108,8 @@ def matched(detections: "Detections", boxes: np.ndarray, labels: np.ndarray, iou
         best = max(free, key=lambda k: shared[index, k])
         if shared[index, best] >= iou:
             taken.add(best)
-            right[index] = True
-    return right
+            pairs[index] = best
+    return pairs
 
 
 def _corners(target: "Target", pixels: np.ndarray) -> np.ndarray:
@@ -114,12 +127,17 @@ def _objects(axis: Any, pixels: np.ndarray, target: "Target", names: tuple[str, 
         _box(axis, box, names[label], _TRUE)
 
 
-def _box(axis: Any, box: np.ndarray, text: str, colour: str) -> None:
+def _frame(axis: Any, box: np.ndarray, colour: str, dashed: bool = False) -> None:
     from matplotlib.patches import Rectangle
 
     left, top, right, bottom = (float(v) for v in box)
-    axis.add_patch(
-        Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2)
-    )
+    frame = Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2)
+    frame.set_linestyle("--" if dashed else "-")
+    axis.add_patch(frame)
+
+
+def _box(axis: Any, box: np.ndarray, text: str, colour: str) -> None:
+    _frame(axis, box, colour)
+    left, top = float(box[0]), float(box[1])
     place = {"boxstyle": "square,pad=0.1", "facecolor": colour, "edgecolor": "none"}
     axis.text(left, top, text, fontsize=5.5, color="white", va="bottom", bbox=place, clip_on=True)

@@ -1,0 +1,155 @@
+"""Test pictures beside what three networks detect in them, chosen by rule.
+
+Source: v2 Appendix M and Figure 8 (v1 I, Figure 6). On real pictures the detections are those of the kept
+benchmark (`ch09_shown`), whose pictures are in `results/test-pictures`; on scenes they are made afresh with
+the supernets of `ch09_fresh`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rfdetr.arch import Arch
+from rfdetr.data.dataset import DetectionDataset
+from rfdetr.experiments.base import kept
+from rfdetr.experiments.ch09_data import Packed
+from rfdetr.experiments.ch09_shown import LEAST, PICTURED, SHOWN
+from rfdetr.model.detections import Detections
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rfdetr.experiments.base.kept import Kept
+
+THRESHOLD = 0.4
+"""Score from which a detection is drawn and counted."""
+WORDS = {("nas", "N"): "searched, N", ("nas", "M"): "searched, M", ("fixed", "M"): "fixed, M"}
+"""Networks in words; the last is the baseline: the architecture that the base would take."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures of one domain and what the networks found: label -> one `Detections` per picture, of scores
+    from `LEAST` on.
+    """
+
+    domain: str
+    dataset: DetectionDataset
+    found: "dict[str, list[Detections]]"
+
+
+def pictures(domain: str, root: Path | None = None) -> DetectionDataset | None:
+    """The test pictures of a real domain that are in the repository, or None."""
+    path = (root or kept.results_root()) / "test-pictures" / f"{domain}.zip"
+    return Packed(path, "test") if path.is_file() else None
+
+
+def real(result: "Kept | None", root: Path | None = None) -> Iterator[Shown]:
+    """The real domains whose pictures and detections are both there."""
+    table = None if result is None else result.tables.get("detections")
+    for domain in PICTURED:
+        dataset = pictures(domain, root)
+        if table is None or dataset is None or domain not in set(table["domain"]):
+            continue
+        own = table[table["domain"] == domain]
+        found = {}
+        for kind, target in SHOWN:
+            part = own[(own["kind"] == kind) & (own["target"] == target)]
+            rows = dict(iter(part.groupby("image")))
+            found[WORDS[kind, target]] = [
+                _detections(dataset, image, rows.get(image)) for image in range(len(dataset))
+            ]
+        yield Shown(domain, dataset, found)
+
+
+def _detections(dataset: DetectionDataset, image: int, rows: "pd.DataFrame | None") -> Detections:
+    height, width = dataset[image][0].shape[:2]
+    corners = np.zeros((0, 4)) if rows is None else rows[["left", "top", "right", "bottom"]].to_numpy()
+    scores = np.zeros(0) if rows is None else rows["score"].to_numpy()
+    labels = np.zeros(0) if rows is None else rows["label"].to_numpy()
+    return Detections(
+        (corners * [width, height, width, height]).astype(np.float32),
+        scores.astype(np.float32),
+        labels.astype(np.int64),
+        (height, width),
+        categories=dataset.category_ids,
+    )
+
+
+def made(result: "Kept", domain: str, dataset: DetectionDataset) -> Shown:
+    """Detections of the chosen networks of `ch09_fresh.searched` on scenes of one domain."""
+    tests = result.tables["tests"]
+    own = tests[tests["domain"] == domain].set_index(["kind", "target"])["arch"]
+    model = kept.read_network(result.folder / f"{domain}.safetensors")
+    pixels = [dataset[image][0] for image in range(len(dataset))]
+    found = {WORDS[pair]: model.predict(pixels, Arch.parse(own[pair]), threshold=LEAST) for pair in SHOWN}
+    return Shown(domain, dataset, found)
+
+
+def per_picture(shown: Shown, label: str) -> np.ndarray:
+    """AP of one network on every picture by itself, from its detections of scores from `LEAST` on; NaN where
+    there is no object.
+    """
+    matches = _matches(shown, label, LEAST)
+    place = {image: i for i, image in enumerate(matches.image_ids)}
+    own = np.eye(len(place))[[place[image["id"]] for image in shown.dataset.coco["images"]]]
+    return np.array([matches.ap(weights[None])[0] for weights in own])
+
+
+def chosen(shown: Shown, seed: int) -> dict[str, int]:
+    """Picture by rule: that with the median AP of the larger searched network, the worst, and one at random.
+
+    Pictures without objects take no part; of equals the first.
+    """
+    ap = per_picture(shown, WORDS["nas", "M"])
+    valid = np.flatnonzero(~np.isnan(ap))
+    if not len(valid):
+        return {}
+    order = valid[np.argsort(ap[valid], kind="stable")]
+    drawn = int(valid[np.random.default_rng(seed).integers(len(valid))])
+    return {"median": int(order[(len(order) - 1) // 2]), "worst": int(order[0]), "random": drawn}
+
+
+def counts(every: Sequence[Shown]) -> "pd.DataFrame":
+    """What the drawn detections are worth: domain, network, pictures, objects, found, missed, false (no
+    object of that class there that is not yet found), false_per_picture.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for shown in every:
+        for label in shown.found:
+            categories = _matches(shown, label, THRESHOLD).categories
+            objects = int(sum(c.objects.sum() for c in categories))
+            hits = int(sum(c.hit[0].sum() for c in categories))
+            false = int(sum(c.counted[0].sum() for c in categories)) - hits
+            head = {"domain": shown.domain, "network": label, "pictures": len(shown.dataset)}
+            numbers = {"objects": objects, "found": hits, "missed": objects - hits, "false": false}
+            rows.append({**head, **numbers, "false_per_picture": false / len(shown.dataset)})
+    columns = ["domain", "network", "pictures", "objects", "found", "missed", "false", "false_per_picture"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _matches(shown: Shown, label: str, least: float) -> Any:
+    """The detections of one network against the objects, in pixels of the source pictures."""
+    import torch
+
+    from rfdetr.evaluation.bootstrap import Matches
+
+    results = []
+    for image, detections in enumerate(shown.found[label]):
+        target = shown.dataset[image][1]
+        keep = detections.scores >= least
+        scale = np.array(target.size)[[1, 0, 1, 0]] / np.array(detections.size)[[1, 0, 1, 0]]
+        results.append(
+            {
+                "image_id": target.image_id,
+                "scores": torch.from_numpy(detections.scores[keep]),
+                "labels": torch.from_numpy(detections.labels[keep]),
+                "boxes": torch.from_numpy(detections.boxes[keep] * scale.astype(np.float32)),
+            }
+        )
+    return Matches(shown.dataset, results)

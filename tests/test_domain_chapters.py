@@ -1,0 +1,227 @@
+"""Chapters 09, F, G and I: their tables, and their pages with a whole, a partial and no kept benchmark."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from domain_case import GAIN, study, without
+
+from rfdetr.data.scenes import scenes
+from rfdetr.experiments import (
+    ch09_cost,
+    ch09_reading,
+    ch09_shown,
+    ch09_tables,
+    ch_f_claims,
+    ch_f_tuning,
+    ch_g_transfer,
+    ch_i_predictions,
+)
+from rfdetr.model.detections import Detections
+from rfdetr.plots.pictures import _pairs
+from rfdetr.sources import package_root
+
+DOMAINS = ("bccd", "raccoon", "hit_uav", "deeppcb", "crowd", "giants")
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return study(DOMAINS, seeds=2)
+
+
+def test_answers_are_given_where_there_are_enough_domains(whole):
+    found = ch09_tables.answers(whole, 200).set_index(["first", "second"])
+    assert len(found) == len(ch09_tables.QUESTIONS) and (found["domains"] == len(DOMAINS)).all()
+    for (first, second), row in found.iterrows():
+        gain = GAIN.get(first, 0) - GAIN.get(second, 0)
+        if {first, second} <= {"nas", "nas_tuned", "nas_continued", "scratch_nas"}:
+            assert row["difference"] == pytest.approx(gain, abs=0.002)
+            assert row["answer"] == ("yes" if gain > 0 else "no, the opposite")
+    assert found.loc[("prior_nas", "nas"), "answer"] == "not resolved"
+    few = ch09_tables.answers(study(DOMAINS[:3]), 50)
+    assert set(few["answer"]) == {f"needs {ch09_reading.FEW} domains"}
+    # Only what the result has is asked.
+    some = ch09_tables.answers(study(DOMAINS[:2], ("nas", "fixed")), 50)
+    assert some["first"].tolist() == ["nas"]
+    assert ch09_tables.compared(study(DOMAINS[:2], ("nas", "fixed")), "nas_tuned", "nas") is None
+
+
+def test_tables_have_what_there_is(whole):
+    means = ch09_tables.by_target(whole).set_index("kind")
+    assert {"N", "S", "M"} <= set(means) and (means["domains"] == len(DOMAINS)).all()
+    assert means.loc["nas", "N"] < means.loc["nas", "M"]
+    assert means.loc["nas_tuned", "S"] - means.loc["nas", "S"] == pytest.approx(GAIN["nas_tuned"])
+    some = ch09_tables.per_domain(study(DOMAINS[:2], ("nas", "fixed")))
+    assert list(some) == ["domain", "fixed", "nas", "seeds"] and some["seeds"].tolist() == [1, 1]
+    gone = without(whole, "raccoon")
+    assert "raccoon" not in set(ch09_tables.per_domain(gone)["domain"])
+    assert (ch09_tables.twice(whole)["difference"] < 1e-4).all()
+
+
+def test_printed_rows_are_those_of_the_tables():
+    printed = ch09_tables.printed().set_index("size")
+    assert printed.loc["L", "search"] == pytest.approx(-0.2) and printed.loc["N", "tuning"] == pytest.approx(
+        0.8
+    )
+    families = ch09_tables.printed_families()
+    assert not families.duplicated(["family", "size"]).any() and "GroundingDINO" not in set(
+        families["family"]
+    )
+    ours = families[families["family"] == "RF-DETR"].set_index("size")["ap"]
+    assert ours["2XL"] == 63.5 and len(ours) == 6
+    gains = ch_f_tuning.printed_gains().set_index("size")
+    assert gains.loc["N"].tolist() == pytest.approx([0.4, 0.1, 0.8, 1.1])
+    assert np.isnan(gains.loc["S", "coco_masks"])
+    assert -1 <= ch_f_tuning.rank_with_size(gains.reset_index())["rf100vl"] < 0
+
+
+def test_cost_scales_with_what_is_assumed():
+    one, two = (ch09_cost.estimate(*args) for args in ((1000, 300, 8.0, 0.5), (2000, 600, 4.0, 1.0)))
+    assert (two["hours"] / one["hours"]).to_numpy() == pytest.approx(4)
+    assert (two["price"] / one["price"]).to_numpy() == pytest.approx(8)
+    whole = one[one["stage"] == "all"].set_index("grid")["hours"]
+    assert whole["the printed grid"] > whole["the grid of the profile t4"]
+    rest = one[one["stage"] != "all"].groupby("grid")["hours"].sum()
+    assert rest.to_dict() == pytest.approx(whole.to_dict())
+
+
+def test_transfer_of_all_targets(whole):
+    matrix = ch_g_transfer.matrices(whole, 50)
+    assert len(matrix) == 3 * len(DOMAINS) * (len(DOMAINS) + 1)
+    own = matrix[matrix["chosen_on"] == matrix["used_on"]]
+    assert (own["difference"] == 0).all()
+    losses = ch_g_transfer.summary(matrix)
+    assert losses["pairs"].tolist() == [6, 30] * 3 and (losses["worst"] >= losses["mean"]).all()
+    # Choices were made on the pictures that they are tested on: nobody gains.
+    assert (losses["mean"] >= 0).all() and (losses["gain"] == 0).all()
+    best = ch_g_transfer.one_for_all(whole)
+    assert best["own_loss"].to_numpy() == pytest.approx(0, abs=1e-4) and (best["mean_loss"] > 0).all()
+    gone = ch_g_transfer.matrices(without(whole, "bccd"), 20)
+    assert "bccd" not in {*gone["chosen_on"], *gone["used_on"]}
+
+
+def test_gains_by_target_and_by_length(whole):
+    gains = ch_f_tuning.by_target(whole, 100)
+    alone = gains[gains["how"] == "the network alone"]
+    assert alone["difference"].to_numpy() == pytest.approx(GAIN["nas_tuned"], abs=1e-9)
+    lengths = ch_f_tuning.by_length(whole)
+    assert (lengths.groupby(["domain", "seed"])["steps"].min() == 0).all()
+    longer = ch_f_tuning.longer(whole)
+    assert longer["domains"].tolist() == [len(DOMAINS)]
+    assert ch_f_claims.c049(longer).verdict == "consistent"
+    assert ch_f_claims.c049(longer.assign(low=-0.03, high=-0.01)).verdict == "contradicted"
+    assert ch_f_claims.c049(longer.assign(domains=2)).verdict.startswith("needs")
+    searched = study(DOMAINS[:2], ("nas", "fixed"))
+    assert ch_f_tuning.longer(searched) is None and ch_f_tuning.by_target(searched).empty
+    assert ch_f_tuning.by_length(searched).empty
+
+
+def shown_scenes():
+    """Scenes with all objects found, but for the first picture, where one is missed and one invented."""
+    data = scenes("giants", "test", size=5, canvas=64)
+    found = []
+    for index in range(5):
+        target = data[index][1]
+        half = target.boxes[:, 2:] / 2
+        boxes = torch.cat([target.boxes[:, :2] - half, target.boxes[:, :2] + half], 1).numpy() * 64
+        labels, scores = target.labels.numpy(), np.full(len(boxes), 0.9, dtype=np.float32)
+        if index == 0:
+            boxes = np.concatenate([boxes[1:], [[0, 0, 3, 3]]]).astype(np.float32)
+            labels, scores = np.append(labels[1:], 0), np.append(scores[1:], np.float32(0.95))
+        found.append(Detections(boxes, scores, labels, (64, 64), categories=data.category_ids))
+    words = ch_i_predictions.WORDS.values()
+    return ch_i_predictions.Shown("giants", data, dict.fromkeys(words, found))
+
+
+def test_pictures_are_chosen_and_counted_by_rule():
+    shown = shown_scenes()
+    ap = ch_i_predictions.per_picture(shown, "searched, M")
+    assert ap[0] < ap[1:].min() and ap[1:] == pytest.approx(1)
+    rules = ch_i_predictions.chosen(shown, 0)
+    assert rules["worst"] == 0 and ap[rules["median"]] == pytest.approx(1)
+    assert rules == ch_i_predictions.chosen(shown, 0)
+    counts = ch_i_predictions.counts([shown])
+    assert (counts["missed"] == 1).all() and (counts["false"] == 1).all()
+    assert (counts["found"] + counts["missed"] == counts["objects"]).all()
+    pairs = _pairs(shown.found["searched, M"][0], np.array([[0, 0, 3.0, 3.0]]), np.array([0]), 0.5)
+    assert pairs.count(0) == 1 and len(pairs) == len(shown.found["searched, M"][0])
+
+
+def test_kept_detections_come_back_in_their_pictures():
+    data = ch_i_predictions.pictures("raccoon")
+    rows = [
+        {"domain": "raccoon", "kind": kind, "target": target, "image": 3, "label": 0, "score": 0.8,
+         "left": 0.25, "top": 0.5, "right": 0.75, "bottom": 1.0}
+        for kind, target in ch09_shown.SHOWN
+    ]  # fmt: skip
+    result = study(["raccoon"])
+    result = type(result)({**result.tables, "detections": pd.DataFrame(rows)}, result.record, result.folder)
+    (shown,) = ch_i_predictions.real(result)
+    height, width = data[3][0].shape[:2]
+    for found in shown.found.values():
+        assert [len(one) for one in found] == [int(i == 3) for i in range(len(data))]
+        assert found[3].boxes[0].tolist() == pytest.approx([width / 4, height / 2, 3 * width / 4, height])
+    assert list(ch_i_predictions.real(None)) == []
+
+
+@pytest.mark.parametrize("name", ch09_shown.PICTURED)
+def test_the_pictures_of_the_repository(name):
+    data = ch_i_predictions.pictures(name)
+    assert data.split == "test" and data.name == name
+    assert max(data[0][0].shape[:2]) == 160 and len(data[0][1]) > 0
+    readme = (package_root() / "results" / "test-pictures" / "README.md").read_text("utf-8")
+    assert f"| `{name}.zip` | {len(data)} |" in readme
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+PAGES = ("09_rf100vl", "F_fine_tuning", "G_fixed_architecture", "H_discovered_architectures", "I_predictions")
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        *((name, "one domain gone") for name in PAGES),
+        *((name, "searched in part") for name in PAGES[:3]),
+        *((name, "none") for name in PAGES[:3]),
+        (PAGES[4], "none"),
+    ],
+)
+def test_a_page_says_what_is_missing(name, case, whole, store, monkeypatch):
+    """The code of the page, with every state of the kept benchmark."""
+    import IPython.display
+    import matplotlib.pyplot as plt
+
+    result = {
+        "none": None,
+        "searched in part": study(DOMAINS[:3], ("nas", "fixed")),
+        "one domain gone": without(whole, "raccoon"),
+    }[case]
+    texts: list[str] = []
+    monkeypatch.setattr(
+        IPython.display, "display", lambda shown, **_: texts.append(str(getattr(shown, "data", "")))
+    )
+    monkeypatch.setattr(ch09_reading, "load", lambda: result)
+    cells = nbformat.read(package_root() / "notebooks" / f"{name}.ipynb", 4).cells
+    scope: dict[str, object] = {}
+    for cell in cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, f"{name}:{cell.id}", "exec"), scope)
+        if cell.id == "parameters":
+            scope |= {"profile": "smoke", "output_dir": str(store)}
+    plt.close("all")
+    page = "\n".join(texts)
+    assert "made-with" in page
+    gone = set(DOMAINS) - set([] if result is None else result.tables["tests"]["domain"])
+    if name == "F_fine_tuning" and case == "searched in part":
+        gone = set(DOMAINS)
+    assert page.count("Not in this copy") == 1
+    said = page.split("Not in this copy")[1]
+    assert case == "none" or all(domain in said for domain in gone)
