@@ -15,7 +15,8 @@ from rfdetr import load_exported
 from rfdetr.benchmark.lab import benchmark_command
 from rfdetr.cli import main
 from rfdetr.errors import UserError
-from rfdetr.peers import building, catalogue, exporting, liveliness, yolo
+from rfdetr.export.onnx import ExportError
+from rfdetr.peers import building, catalogue, checking, detectors, exporting, liveliness, yolo
 from rfdetr.peers.deploying import SelectedOnly, merge_branches
 
 
@@ -213,10 +214,11 @@ class StandInYolo(nn.Module):
 def test_an_exported_peer_is_used_like_our_own_files(monkeypatch, tmp_path, masks):
     entry = {**catalogue.named("yolo11-seg-n"), "input": [48, 48], "package": "torch"}
     torch.manual_seed(0)
+    monkeypatch.setattr(detectors, "named", lambda name: entry)
     monkeypatch.setattr(exporting, "named", lambda name: entry)
-    monkeypatch.setattr(exporting, "build", lambda name, weights: StandInYolo())
-    monkeypatch.setattr(exporting, "lively", lambda name: StandInYolo())
-    monkeypatch.setattr(exporting, "deploy", lambda entry, model: model)
+    monkeypatch.setattr(detectors, "build", lambda name, weights: StandInYolo())
+    monkeypatch.setattr(detectors, "lively", lambda name: StandInYolo())
+    monkeypatch.setattr(detectors, "deploy", lambda entry, model: model)
     path = tmp_path / "peer.onnx"
     artifact = exporting.export_peer("x", path, nms="evaluation", masks=masks)
     assert [o.name for o in artifact.outputs][:2] == ["logits", "boxes"]
@@ -230,8 +232,8 @@ def test_an_exported_peer_is_used_like_our_own_files(monkeypatch, tmp_path, mask
     )
     assert record.median_ms > 0 and ("masks" in record.includes) == (masks == "whole")
     # A file that computes something else is not kept.
-    monkeypatch.setattr(exporting, "outputs", lambda *a, **k: {"boxes": np.ones((1, 300, 4), np.float32) * 9})
-    with pytest.raises(exporting.ExportError, match="differs"):
+    monkeypatch.setattr(checking, "outputs", lambda *a, **k: {"boxes": np.ones((1, 300, 4), np.float32) * 9})
+    with pytest.raises(ExportError, match="differs"):
         exporting.export_peer("x", tmp_path / "bad.onnx")
     assert not (tmp_path / "bad.onnx").exists()
 
@@ -239,6 +241,6 @@ def test_an_exported_peer_is_used_like_our_own_files(monkeypatch, tmp_path, mask
 def test_what_cannot_be_exported_is_said():
     for name in ("hiera-s", "groundingdino-t"):
         with pytest.raises(UserError, match="counted, not exported"):
-            exporting.detector(name)
+            detectors.detector(name)
     with pytest.raises(UserError, match="whole or prototypes"):
         exporting.export_peer("yolo11-n", "/tmp/unused.onnx", masks="half")

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from rfdetr.peers import catalogue, counting, exporting
+from rfdetr.peers import catalogue, checking, counting, detectors, exporting
 from rfdetr.peers.building import build
 from rfdetr.peers.comparing import is_same, rows_of
 from rfdetr.peers.deploying import deploy
@@ -43,12 +43,12 @@ EXPORTED = (
 
 @pytest.mark.parametrize("name", EXPORTED)
 def test_exports_equal_the_network(name, tmp_path):
-    """Scores, boxes and masks within `exporting.TOLERANCE` for a picture, and for another one."""
+    """Scores, boxes and masks within `checking.TOLERANCE` for a picture, and for another one."""
     artifact = exporting.export_peer(name, tmp_path / "peer.onnx", nms="evaluation")
-    network = exporting.detector(name)
+    network = detectors.detector(name)
     other = lambda seed: picture(artifact.inputs[0].sized()[-2:], seed + 10)  # noqa: E731
-    assert exporting.compare(artifact, network, "evaluation", pictures=other) <= exporting.TOLERANCE
-    found = exporting.outputs(network, picture(artifact.inputs[0].sized()[-2:]), "evaluation")
+    assert checking.compare(artifact, network, "evaluation", pictures=other) <= checking.TOLERANCE
+    found = detectors.outputs(network, picture(artifact.inputs[0].sized()[-2:]), "evaluation")
     assert (found["logits"] > -7).sum() > 50  # there is something to compare
 
 

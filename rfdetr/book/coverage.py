@@ -83,6 +83,8 @@ def missing_list(found: list[Place]) -> str:
     for place in found:
         if not place.chapter:
             groups.setdefault(place.missing, []).append(f"{place.kind} {place.name}")
+    if not groups:
+        return "- nothing: there is a chapter about every one of them\n"
     return "\n".join(f"- {', '.join(names)}: needs {needs}" for needs, names in groups.items()) + "\n"
 
 

@@ -12,8 +12,8 @@ def results(
     name: Annotated[
         str,
         typer.Argument(
-            help="full-search, search-regret, ranking, sampling-study, precision-study or fourteen-domains:"
-            " minutes to hours each."
+            help="full-search, search-regret, ranking, sampling-study, precision-study, fourteen-domains,"
+            " int8 or peers-bench: minutes to hours each."
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: the committed one.")] = None,
@@ -31,7 +31,7 @@ def results(
     ] = False,
 ) -> None:
     """Make one of the results that are kept in the repository anew; a stopped run goes on."""
-    from rfdetr.experiments.base.long_runs import make
+    from rfdetr.experiments.kept_studies import make
 
     devices = [chosen_device(device)] * jobs
     seconds = None if minutes is None else 60 * minutes

@@ -178,3 +178,18 @@ def at_equal_cost(df: pd.DataFrame, family: str, other: str) -> pd.DataFrame:
     mine = mine[mine.gflops.between(theirs.gflops.min(), theirs.gflops.max())]
     other_ap = np.interp(np.log(mine.gflops), np.log(theirs.gflops), theirs.ap)
     return pd.DataFrame({"size": mine["size"], "gflops": mine.gflops, "ap": mine.ap, "other_ap": other_ap})
+
+
+def causes(masks: bool) -> pd.DataFrame:
+    """Peers whose count as built differs from the print by more than the limits of `catalogue.cause`.
+
+    masks: the segmentation models, or the others. Columns: model, params and gflops (% from the print, as
+    built), cause.
+    """
+    rows = []
+    for entry in peers.entries():
+        cause = peers.cause(entry)
+        if cause and peers.has_masks(entry) == masks:
+            off = peers.differences(entry)
+            rows.append((f"{entry['name']} {entry['size']}", off["params"], off["gflops"], cause))
+    return pd.DataFrame(rows, columns=["model", "params", "gflops", "cause"])

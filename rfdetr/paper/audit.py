@@ -68,7 +68,9 @@ def arithmetic_modules() -> dict[str, ModuleType]:
     """The modules of table arithmetic by name."""
     from rfdetr.paper.arithmetic import (
         ablation,
+        backbones,
         characteristics,
+        class_names,
         coco,
         configurations,
         fine_tuning,
@@ -82,7 +84,7 @@ def arithmetic_modules() -> dict[str, ModuleType]:
     )
 
     modules = (
-        *(coco, segmentation, larger, ablation, latency),
+        *(coco, segmentation, larger, ablation, backbones, latency, class_names),
         *(rf100vl, fixed_architecture, fine_tuning, characteristics, grids, configurations, recipe),
     )
     return {module.__name__.rpartition(".")[2]: module for module in modules}

@@ -127,6 +127,9 @@ def cause(entry: Mapping[str, Any]) -> str:
             reasons.append(f"{word}: {entry['closest'][f'{kind}_convention']}")
         else:
             reasons.append(f"{word}: {entry['note']}")
+    kinds, whys = zip(*(reason.split(": ", 1) for reason in reasons), strict=True) if reasons else ((), ())
+    if len(set(whys)) == 1:
+        return f"{' and '.join(kinds)}: {whys[0]}"
     return "; ".join(reasons)
 
 

@@ -136,28 +136,21 @@ def _lw_detr(model: Any, plain: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def text_parts(name: str = "groundingdino-t") -> dict[str, dict[str, float]]:
-    """What a text costs an open-vocabulary detector: the whole, and its text encoder alone.
-
-    Returns whole, text encoder: params_m, gflops_with_attention, gflops_no_attention. The detector without
-    its text encoder is the difference (`class_names` of the experiments): the text of fixed classes can be
-    encoded once for all pictures.
+def text_encoder(name: str = "groundingdino-t") -> dict[str, float]:
+    """The text encoder of an open-vocabulary detector alone, for the prompt of `PROMPT_TOKENS` tokens:
+    params_m, gflops_with_attention, gflops_no_attention. UserError as `building.build`.
     """
     from rfdetr.benchmark.flops import count_module
 
-    entry = named(name)
     model: Any = build(name)
-    _, arguments = example(entry)
+    _, arguments = example(named(name))
     encoder = model.model.text_backbone
     keys = ("input_ids", "attention_mask", "token_type_ids")
     with_attention, without = count_module(encoder, **{key: arguments[key] for key in keys})
     return {
-        "whole": {"params_m": millions(model), **_gflops(entry, model)},
-        "text encoder": {
-            "params_m": millions(encoder),
-            "gflops_with_attention": with_attention,
-            "gflops_no_attention": without,
-        },
+        "params_m": millions(encoder),
+        "gflops_with_attention": with_attention,
+        "gflops_no_attention": without,
     }
 
 
@@ -166,8 +159,12 @@ def has_calflops() -> bool:
     return find_spec("calflops") is not None and find_spec("transformers") is not None
 
 
-def calflops(name: str, deployed: bool = False) -> float:
-    """GFLOPs of a peer by CalFLOPs; UserError without it and for what it cannot run."""
+def calflops(name: str, deployed: bool = False, every_layer: bool = False) -> float:
+    """GFLOPs of a peer by CalFLOPs; UserError without it and for what it cannot run.
+
+    deployed: of the deployed network. every_layer: LW-DETR's heads on all decoder layers, added as an exact
+    count.
+    """
     if not has_calflops():
         raise UserError("this needs CalFLOPs: pip install 'rf-detr-nas-companion[peers]'")
     import contextlib
@@ -189,4 +186,8 @@ def calflops(name: str, deployed: bool = False) -> float:
             output_as_string=False,
             output_precision=6,
         )
-    return float(flops) / 1e9
+    more = 0.0
+    if every_layer:
+        plain = {"gflops_no_attention": 0.0, "gflops_with_attention": 0.0, "params_m": 0.0}
+        more = _lw_detr(model, plain)["all_layer_heads_no_attention"]
+    return float(flops) / 1e9 + more

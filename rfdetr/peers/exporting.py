@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,83 +23,21 @@ import torch
 from torch import Tensor, nn
 
 from rfdetr.data.categories import CategoryMap
-from rfdetr.data.transforms import MEAN, STD
 from rfdetr.errors import UserError
 from rfdetr.export.artifact import Artifact, categories_text, load_artifact
 from rfdetr.export.onnx import ExportError, cpu_session, write_graph
 from rfdetr.files import check_target
 from rfdetr.peers import yolo
-from rfdetr.peers.building import build, lively
-from rfdetr.peers.catalogue import is_yolo, key, named, takes_image_alone
-from rfdetr.peers.deploying import deploy
+from rfdetr.peers.building import build
+from rfdetr.peers.catalogue import BACKBONE, key, named
+from rfdetr.peers.checking import TOLERANCE, compare
+from rfdetr.peers.detectors import Detector, detector
 from rfdetr.peers.liveliness import picture
 
 if TYPE_CHECKING:
     import onnx
 
 OPSET = 18
-TOLERANCE = 1e-3
-"""Of FP32 outputs against eager ones: scores as probabilities, boxes in 0..1, mask logits over their
-largest."""
-_IMAGENET = ("LW-DETR",)
-"""Families that take pictures normalised as RF-DETR does; the others take values 0..1."""
-
-
-class Detector(nn.Module):
-    """A deployed peer with this package's input: what is traced. Outputs: logits, boxes; of a YOLO those of
-    `yolo.Cells`.
-    """
-
-    def __init__(self, entry: Mapping[str, Any], model: nn.Module) -> None:
-        super().__init__()
-        self.yolo = is_yolo(entry)
-        self.model: nn.Module = yolo.Cells(model, tuple(entry["input"])) if self.yolo else model
-        plain = entry["name"] not in _IMAGENET
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer("scale", torch.tensor(STD if plain else (1.0, 1.0, 1.0)).view(1, 3, 1, 1))
-        self.register_buffer("shift", torch.tensor(MEAN if plain else (0.0, 0.0, 0.0)).view(1, 3, 1, 1))
-        self.plain = plain
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """images [1, 3, S, S], normalised."""
-        values = images * self.scale + self.shift if self.plain else images
-        network: Any = self.model
-        if self.yolo:
-            return network(values)
-        found = network(pixel_values=values)
-        return found.logits, found.pred_boxes
-
-    @property
-    def ends(self) -> bool:
-        """Whether boxes are still to be chosen by `yolo.end_graph`."""
-        return isinstance(self.model, yolo.Cells) and not self.model.chooses
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the traced outputs."""
-        if self.ends:
-            assert isinstance(self.model, yolo.Cells)
-            return yolo.output_names(self.model.masks)
-        return ["logits", "boxes"]
-
-
-def detector(name: str, weights: str | Path | None = None) -> Detector:
-    """A deployed peer that can be run and traced. UserError for a backbone, or one that needs a text."""
-    entry = named(name)
-    if not takes_image_alone(entry):
-        raise UserError(f"{name} is no detector of pictures alone: it is counted, not exported or timed")
-    model = lively(name) if weights is None else build(name, weights)
-    return Detector(entry, deploy(entry, model)).eval()
-
-
-def outputs(network: Detector, images: Tensor, nms: str = "deployed") -> dict[str, np.ndarray]:
-    """What an exported file gives, computed in PyTorch and NumPy."""
-    with torch.no_grad():
-        values = [value.numpy() for value in network(images)]
-    if network.ends:
-        return yolo.finished(values, yolo.mode_of(nms))
-    return dict(zip(network.names, values, strict=True))
 
 
 def export_peer(
@@ -125,7 +63,7 @@ def export_peer(
     network = detector(name, weights)
     entry = named(name)
     images = torch.zeros(1, 3, *entry["input"])
-    graph = _traced(network, images)
+    graph = _traced(network, images, network.names)
     if network.ends:
         with torch.no_grad():
             shapes = [tuple(value.shape) for value in network(images)]
@@ -141,7 +79,46 @@ def export_peer(
     return artifact
 
 
-def _traced(network: Detector, images: Tensor) -> "onnx.ModelProto":
+class Backbone(nn.Module):
+    """A backbone alone: its feature maps, or its tokens."""
+
+    def __init__(self, entry: Mapping[str, Any], model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.extra = dict(entry["config"].get("forward_kwargs", {}))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """images [1, 3, S, S]."""
+        network: Any = self.model
+        found = network(images, **self.extra)
+        maps = getattr(found, "feature_maps", None) or getattr(found, "intermediate_hidden_states", None)
+        return tuple(maps) if maps is not None else (found.last_hidden_state,)
+
+
+def export_backbone(name: str, path: str | Path) -> Artifact:
+    """Export a backbone with random weights, to be timed: its outputs are `features_0`, ... UserError for a
+    detector. Raises ExportError when the file differs from the network.
+    """
+    entry = named(name)
+    if entry["size"] != BACKBONE:
+        raise UserError(f"{name} is a detector, not a backbone")
+    network = Backbone(entry, build(name)).eval()
+    images = picture((entry["input"][0], entry["input"][1]))
+    with torch.no_grad():
+        expected = [value.numpy() for value in network(images)]
+    graph = _traced(network, images, [f"features_{i}" for i in range(len(expected))])
+    about = {"preset": key(entry), "precision": "fp32", "batch": "1", "opset": str(OPSET)}
+    write_graph(graph, path, {**about, "weights": "random", "licence": entry["licence"]})
+    artifact = load_artifact(path)
+    found = cpu_session(artifact.file).run(None, {"images": images.numpy()})
+    scale = max(float(np.abs(value).max()) for value in expected)
+    off = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True)) / scale
+    if off > TOLERANCE:
+        raise ExportError(f"the exported {name} differs from the network by {off:.2g} of its largest value")
+    return artifact
+
+
+def _traced(network: nn.Module, images: Tensor, names: list[str]) -> "onnx.ModelProto":
     with _quiet():
         program = torch.onnx.export(
             network,
@@ -150,7 +127,7 @@ def _traced(network: Detector, images: Tensor) -> "onnx.ModelProto":
             opset_version=OPSET,
             verbose=False,
             input_names=["images"],
-            output_names=network.names,
+            output_names=names,
         )
     assert program is not None
     return program.model_proto
@@ -219,46 +196,3 @@ def _metadata(
         **({"nms": nms} if network.ends else {}),
         **({"masks": masks} if entry["name"].endswith("-seg") else {}),
     }
-
-
-def compare(
-    artifact: Artifact,
-    network: Detector,
-    nms: str = "deployed",
-    tolerance: float = TOLERANCE,
-    pictures: Callable[[int], Tensor] | None = None,
-) -> float:
-    """Largest difference between a file in ONNX Runtime and the network: of scores, boxes, and mask logits
-    over their largest value.
-
-    pictures: seed -> a picture; default: noise. Two tokens that score alike may change ranks by rounding,
-    which changes what the queries of that rank become: so up to four pictures are tried, and the best
-    counts. A wrong graph is wrong for all. Raises ExportError above `tolerance`.
-    """
-    session = cpu_session(artifact.file)
-    make = pictures or (lambda seed: picture(_side(artifact), seed))
-    best = float("inf")
-    for seed in range(4):
-        images = make(seed)
-        expected = outputs(network, images, nms)
-        names = [o.name for o in artifact.outputs if o.name in expected]
-        found = dict(zip(names, session.run(names, {"images": images.numpy()}), strict=True))
-        best = min(best, max(_difference(name, found[name], expected[name]) for name in names))
-        if best <= tolerance:
-            return best
-    raise ExportError(
-        f"the exported {artifact.name} differs from the network by {best:.2g} ({tolerance:.2g})"
-    )
-
-
-def _side(artifact: Artifact) -> tuple[int, int]:
-    height, width = artifact.inputs[0].sized()[-2:]
-    return height, width
-
-
-def _difference(name: str, found: np.ndarray, expected: np.ndarray) -> float:
-    if name == "logits":
-        # As probabilities: a class that a box does not have is one of the largest negative numbers.
-        found, expected = (1 / (1 + np.exp(-np.clip(v, -80, 80))) for v in (found, expected))
-    scale = max(1.0, float(np.abs(expected).max())) if name == "masks" else 1.0
-    return float(np.abs(found - expected).max()) / scale

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 SHARES = {0.001: 0.0045, 0.25: 0.00015}
 """Score -> share of all pairs of box and class that are over it."""
+LARGEST = 9.0
+"""Logit that no score is over."""
 
 
 def enliven(model: nn.Module, run: Callable[[Tensor], Any], size: tuple[int, int]) -> None:
@@ -75,8 +77,10 @@ def spread_scores(layers: list[nn.Conv2d], run: Callable[[], Any]) -> None:
         for score, share in SHARES.items()
     )
     scale = (wanted_high - wanted_low) / max(high - low, 1e-9)
+    # Scores that are 1 to the last digit would be ties, which rounding and each runtime decide in their way.
+    scale = min(scale, (LARGEST - wanted_high) / max(float(logits.max()) - high, 1e-9))
     with torch.no_grad():
         for layer in layers:
             layer.weight *= scale
             assert layer.bias is not None
-            layer.bias.copy_((layer.bias - low) * scale + wanted_low)
+            layer.bias.copy_((layer.bias - high) * scale + wanted_high)

@@ -189,16 +189,6 @@ def c108(t4: "pd.DataFrame", t14: "pd.DataFrame") -> Verdict:
     )
 
 
-def c133(t10: "pd.DataFrame") -> Verdict:
-    """Class names bring no AP over class indices."""
-    names, indices = (cell(t10, "ap", prompt=p) for p in ("class_names", "class_indices"))
-    return Verdict(
-        agree(names - indices < HALF_DIGIT),
-        {"names": names, "indices": indices},
-        "One run each; at AP50 the names are ahead.",
-    )
-
-
 def c143(t14: "pd.DataFrame", t14_v1: "pd.DataFrame", values: dict[str, Any]) -> Verdict:
     """The margin of the caption against the table of the same version."""
     found = {
