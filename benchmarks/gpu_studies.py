@@ -43,9 +43,10 @@ SCHEDULE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("fourteen-domains", ()),
     ("sampling-study", ()),
     ("search-regret", ()),
+    ("search-bill", ("counted-",)),
 )
 """Study and the beginnings of its parts' names (none: all), most urgent first."""
-NEVER = {"full-search": ("latency",)}
+NEVER = {"full-search": ("latency",), "search-bill": ("clocked-",)}
 """Parts that need a quiet machine."""
 _LIMIT = 15 << 20  # bytes of an archive
 _RESERVE = 25.0  # seconds kept for collecting and packing

@@ -12,8 +12,8 @@ def results(
     name: Annotated[
         str,
         typer.Argument(
-            help="full-search, search-regret, ranking, sampling-study, precision-study, fourteen-domains,"
-            " int8 or peers-bench: minutes to hours each."
+            help="full-search, search-regret, search-bill, ranking, sampling-study, precision-study,"
+            " fourteen-domains, int8 or peers-bench: minutes to hours each."
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: the committed one.")] = None,

@@ -10,6 +10,7 @@ from rfdetr.experiments import (
     ch04_precision,
     ch04_ranking,
     ch04_sampling_study,
+    ch05_bill,
     ch05_full_parts,
     ch05_regret,
     ch09_study,
@@ -26,6 +27,7 @@ STUDIES = {
         ch04_precision.STUDY,
         ch05_full_parts.STUDY,
         ch05_regret.STUDY,
+        ch05_bill.STUDY,
         ch09_study.STUDY,
     )
 }

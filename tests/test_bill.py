@@ -1,0 +1,83 @@
+"""The bill of a search: the formula against the counter, extrapolation with an error, lines that add up."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from study_parts import perform_all
+
+from rfdetr.arch import SEARCH_GRID
+from rfdetr.errors import UserError
+from rfdetr.experiments import ch05_bill
+from rfdetr.experiments.base import kept
+from rfdetr.experiments.base.artifacts import Store
+from rfdetr.experiments.base.profiles import get_profile
+from rfdetr.search import cost, grid
+
+SMOKE = get_profile("smoke")
+
+
+def test_counter_and_formula_agree_and_the_study_is_kept(tmp_path):
+    study, store = replace(ch05_bill.STUDY, profile="smoke"), Store(tmp_path)
+    with pytest.raises(UserError, match="nothing is counted yet: run `python -m rfdetr results search-bill`"):
+        study.keep(tmp_path / "none", 0, store)
+    perform_all(study.task(0, store))
+    study.keep(tmp_path / "search-bill", 0, store)
+    found = kept.load("search-bill", tmp_path)
+    counted, clocked = found.tables["counted"], found.tables["clocked"]
+    assert len(counted) == 2 and len(clocked) == 4 and found.record["missing"] == []
+    # Alone exactly; shared but for what is done once a batch.
+    np.testing.assert_allclose(counted["one_by_one"], counted["one_by_one_formula"], rtol=1e-5)
+    assert 0 <= (counted["shared"] / counted["shared_formula"] - 1).max() < 0.01
+    assert (counted["one_by_one"] > counted["shared"]).all() and (clocked["seconds"] > 0).all()
+    # One wrong count is seen.
+    wrong = counted.assign(one_by_one=counted["one_by_one"] * [1, 1.03])
+    assert ch05_bill.counted_error(wrong) == pytest.approx(0.03, rel=1e-3)
+
+
+@given(
+    fixed=st.floats(0, 0.5),
+    speed=st.floats(5, 80),
+    noise=st.sampled_from([0.0, 0.05]),
+    seed=st.integers(0, 99),
+)
+def test_seconds_are_extrapolated_with_their_error(fixed, speed, noise, seed):
+    rng = np.random.default_rng(seed)
+    every = rng.uniform(1, 800, 200)
+    timed = pd.DataFrame({"gflops": np.sort(every)[10::20]})
+    timed["seconds"] = (fixed + timed["gflops"] / speed) * np.exp(noise * rng.standard_normal(len(timed)))
+    total, error = ch05_bill.core_seconds(timed, every)
+    true = fixed * len(every) + every.sum() / speed
+    assert total == pytest.approx(true, rel=1e-6 if not noise else 0.2)
+    assert error <= 0.1 * total if noise else error < 1e-6 * total
+
+
+def test_the_bill_adds_up():
+    config, space = ch05_bill.printed(get_profile("full"))
+    assert space is SEARCH_GRID and len(space) == 6468
+    total = cost.grid_flops(config, space).iloc[-1]
+    clocked = pd.DataFrame({"gflops": [10.0, 100.0, 1000.0], "seconds": [1.0, 10.0, 100.0]})
+    table = ch05_bill.bill(config, space, 10_000, {"a fiftieth": 0.02}, clocked).set_index("way")
+    assert table.loc["shared", "factor"] == pytest.approx(total["ratio"])
+    assert table.loc["a fiftieth", "factor"] == pytest.approx(50 * total["ratio"]) and total["ratio"] > 20
+    assert table.loc["one by one", "t4_hours"] == pytest.approx(10_000)
+    np.testing.assert_allclose(table["exaflops"] * table["factor"], table.loc["one by one", "exaflops"])
+    # A tenth of a second per GFLOP and image, by the timings.
+    assert table.loc["shared", "core_hours"] == pytest.approx(total["shared_gflops"] / 10 * 5000 / 3600)
+    assert table["core_error"].max() < 1e-6 * table["core_hours"].max()
+    lines = ch05_bill.lines(config, space, 10_000).set_index("quantity")["value"]
+    assert lines["different encoder settings"] == len(grid.units(space)) <= 231
+    assert lines["the search, one by one"] / lines["the search, shared"] == pytest.approx(total["ratio"])
+    speed = lines["the search, one by one"] * 1e9 / 3600 / 10_000
+    assert lines["speed that this means"] == pytest.approx(speed)
+
+
+def test_settings_are_spread_over_the_tokens():
+    chosen = ch05_bill.spread_settings(SEARCH_GRID, 10)
+    sides = [r / p for r, p, _ in chosen]
+    assert len(set(chosen)) == 10 and sides == sorted(sides)
+    every = sorted(r / p for r, p, _ in grid.units(SEARCH_GRID))
+    assert every[0] < sides[0] < every[len(every) // 4] and every[3 * len(every) // 4] < sides[-1] < every[-1]
