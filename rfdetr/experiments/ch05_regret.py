@@ -33,7 +33,7 @@ NAME = "search-regret"
 BUDGETS = (0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Parts of the exact search's operations."""
 SETS = ("kept", "small")
-SIZES = {"full": {"seeds": 5, "images": 300}, "smoke": {"seeds": 2, "images": 8}}
+SIZES = {"full": {"seeds": 5, "images": 200}, "smoke": {"seeds": 2, "images": 8}}
 """By profile: seeds of each method, scenes of small objects."""
 CERTAIN = ("token-rule", "token-rule-tenth")
 """Methods that draw nothing: one seed is all."""
