@@ -15,6 +15,7 @@ from rfdetr.experiments import ch05_bill
 from rfdetr.experiments.base import kept
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.profiles import get_profile
+from rfdetr.plots import regret
 from rfdetr.search import cost, grid
 
 SMOKE = get_profile("smoke")
@@ -68,6 +69,7 @@ def test_the_bill_adds_up():
     # A tenth of a second per GFLOP and image, by the timings.
     assert table.loc["shared", "core_hours"] == pytest.approx(total["shared_gflops"] / 10 * 5000 / 3600)
     assert table["core_error"].max() < 1e-6 * table["core_hours"].max()
+    assert regret.bill(table.reset_index()).axes
     lines = ch05_bill.lines(config, space, 10_000).set_index("quantity")["value"]
     assert lines["different encoder settings"] == len(grid.units(space)) <= 231
     assert lines["the search, one by one"] / lines["the search, shared"] == pytest.approx(total["ratio"])

@@ -25,6 +25,7 @@ from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.profiles import PROFILES, get_profile
 from rfdetr.plots import learning as learning_figures
 from rfdetr.plots import search as search_figures
+from rfdetr.search.latency_model import LatencyModel
 
 PROFILE = get_profile("smoke")
 
@@ -175,6 +176,11 @@ def test_search_is_an_artifact_with_a_front(trained, store):
     assert search_figures.importance(importance).axes
     rows = ch05_search.tested(trained.model, supernet.data(PROFILE, "test"), table.head(2))
     assert rows["test_AP"].notna().all()
+    model = LatencyModel.rough(found.latency)
+    points = table.assign(predicted_ms=model.predict(table))
+    few = ch05_search.few_images(trained.model, PROFILE, points, model, 1.0)
+    assert few["spent"] == pytest.approx(1) and few["units"] == len(PROFILE.recipe.search.triples())
+    assert few["regret_worst"] == pytest.approx(0, abs=1e-6)
 
 
 def test_queries_and_layers_can_be_dropped(trained):

@@ -25,6 +25,7 @@ from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.parts import Place
 from rfdetr.experiments.base.profiles import PROFILES, get_profile
 from rfdetr.export.onnx import export_onnx
+from rfdetr.plots import regret as regret_figures
 from rfdetr.plots import search as figures
 from rfdetr.provenance import provenance
 from rfdetr.search import budget
@@ -121,6 +122,7 @@ def test_ways_to_search_are_compared_on_the_kept_table(full, store, tmp_path, mo
     np.testing.assert_allclose(both["AP"], both["AP_exact"], rtol=1e-4)
     medians = ch05_regret.summary(rows)
     assert set(medians["seeds"]) == {1, 2} and (medians["lowest"] <= medians["regret_mean"]).all()
+    assert regret_figures.against_cost(medians[medians["set"] == "small"], ch05_regret.NAMES).axes
     # Another table is searched anew.
     assert ch05_regret.current(found, full)
     other = replace(full, record={**full.record, "tables": {**full.record["tables"], "table": "0" * 64}})
@@ -128,6 +130,21 @@ def test_ways_to_search_are_compared_on_the_kept_table(full, store, tmp_path, mo
     monkeypatch.setattr(ch05_regret.kept, "load", lambda *_: other)
     assert [name for name in study.task(0, store).plan.missing() if not name.startswith("kept-")] == []
     assert len(study.task(0, store).plan.missing()) == 5
+
+
+def test_aims_and_rules_are_held_against_what_was_reached():
+    rows = [(s, cut, 0.004 * k, 0.005 * k, 0.01 * k)
+            for s, k in (("multifidelity", 1), ("token-rule", 2), ("token-rule-tenth", 0.5), ("random", 9))
+            for cut in (0.01, 0.02)]  # fmt: skip
+    names = ["sampler", "budget", "regret_mean", "regret_p90", "regret_worst"]
+    medians = pd.DataFrame(rows, columns=names)
+    aims = ch05_regret.bounds(medians)
+    assert aims["limit"].tolist() == [0.006, 0.025, 0.003, 0.006, 0.012]
+    assert aims["holds"].tolist() == [True, True, False, True, True]
+    rules = ch05_regret.against_rules(medians)
+    assert rules["rule"].tolist() == [0.002, 0.002] and not rules["better"].any()
+    later = medians[medians["sampler"] != "token-rule-tenth"]
+    assert ch05_regret.against_rules(later)["better"].all()
 
 
 def test_held_out_networks_have_graphs_of_their_own():

@@ -37,6 +37,29 @@ SIZES = {"full": {"seeds": 5, "images": 200}, "smoke": {"seeds": 2, "images": 8}
 """By profile: seeds of each method, scenes of small objects."""
 CERTAIN = ("token-rule", "token-rule-tenth")
 """Methods that draw nothing: one seed is all."""
+NAMES = {
+    "multifidelity": "few images first (this book's)",
+    "token-rule": "rule of tokens",
+    "token-rule-tenth": "rule of tokens, a tenth of the images",
+    "guided": "guided, all images",
+    "halving": "successive halving",
+    "hyperband": "Hyperband",
+    "tpe-hyperband": "TPE with Hyperband",
+    "tpe": "TPE",
+    "nsga2": "NSGA-II",
+    "cheap-random": "random, cheap ones more often",
+    "random": "random",
+}
+"""Methods as the page calls them."""
+LIMITS = {
+    0.01: {("regret_mean", "mean"): 0.006, ("regret_worst", "worst latency"): 0.025},
+    0.02: {
+        ("regret_mean", "mean"): 0.003,
+        ("regret_p90", "90th percentile"): 0.006,
+        ("regret_worst", "worst latency"): 0.012,
+    },
+}
+"""Aims set before the kept table was made: budget -> (column, words) -> largest median over seeds."""
 COLUMNS = ["spent", "regret_mean", "regret_p90", "regret_worst", "hypervolume", "units"]
 SMALL: dict[str, Any] = {"canvas": 288, "sides": [6, 10], "objects": [2, 8]}
 """Of the scenes with small objects: px, sides of the objects at 96 px, objects an image (`Domain`)."""
@@ -203,6 +226,33 @@ def summary(rows: "pd.DataFrame") -> "pd.DataFrame":
     found = by[COLUMNS].median()
     means = by["regret_mean"]
     return found.assign(seeds=means.size(), lowest=means.min(), highest=means.max()).reset_index()
+
+
+def bounds(medians: "pd.DataFrame", sampler: str = "multifidelity") -> "pd.DataFrame":
+    """What was asked of a method and what it reached, from `summary` of one set. Columns: budget, measure,
+    limit, reached, holds.
+    """
+    import pandas as pd
+
+    mine = medians[medians["sampler"] == sampler].set_index("budget")
+    rows = [
+        {"budget": budget_, "measure": measure, "limit": limit, "reached": float(mine.loc[budget_, column])}
+        for budget_, limits in LIMITS.items()
+        for (column, measure), limit in limits.items()
+        if budget_ in mine.index
+    ]
+    found = pd.DataFrame(rows, columns=["budget", "measure", "limit", "reached"])
+    return found.assign(holds=found["reached"] <= found["limit"])
+
+
+def against_rules(medians: "pd.DataFrame", sampler: str = "multifidelity") -> "pd.DataFrame":
+    """Mean regret of a method and of the better one of the rules of tokens at each budget, from `summary` of
+    one set. Columns: budget, own, rule, better.
+    """
+    by = medians.pivot(index="budget", columns="sampler", values="regret_mean")
+    rule = by[[name for name in CERTAIN if name in by]].min(axis=1)
+    found = by[[sampler]].rename(columns={sampler: "own"}).assign(rule=rule).reset_index()
+    return found.rename_axis(columns=None).assign(better=found["own"] < found["rule"])
 
 
 def current(result: kept.Kept, source: kept.Kept) -> bool:

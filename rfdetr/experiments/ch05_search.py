@@ -19,12 +19,15 @@ from rfdetr.experiments.base.telling import telling
 from rfdetr.model.identity import fingerprint
 from rfdetr.provenance import provenance
 from rfdetr.search.pareto import front_mask
+from rfdetr.search.regret import regret
 from rfdetr.search.run import search
+from rfdetr.search.within import budgeted_search
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from rfdetr.model.detector import RFDETR
+    from rfdetr.search.latency_model import LatencyModel
 
 MODULES = ("rfdetr.search.run",)
 
@@ -163,3 +166,25 @@ def tested(model: "RFDETR", dataset: DetectionDataset, rows: "pd.DataFrame", see
     found = accuracy_table(model, dataset, archs, seed=seed).set_index("arch")
     columns = {"test_AP": "AP", "test_low": "low", "test_high": "high"}
     return rows.assign(**{name: found[column].reindex(archs).to_numpy() for name, column in columns.items()})
+
+
+def few_images(
+    model: "RFDETR",
+    profile: Profile,
+    points: "pd.DataFrame",
+    latency: "LatencyModel",
+    budget: float,
+    seed: int = 0,
+) -> dict[str, object]:
+    """A search of the profile's validation scenes that looks at few images first, and what its choices are
+    worth by the exact table `points` (AP, predicted_ms): sampler, budget, spent, units, and the columns of
+    `Regret.row`.
+    """
+    found = budgeted_search(
+        model, data(profile, "val"), profile.recipe.search, latency.predict, budget=budget, seed=seed
+    )
+    knobs = list(Arch.KNOBS)
+    both = points.merge(found[[*knobs, "AP"]], on=knobs, how="left", suffixes=("", "_believed"))
+    lost = regret(*(both[name].to_numpy() for name in ("AP", "predicted_ms", "AP_believed")))
+    about = {"sampler": "multifidelity", "budget": budget}
+    return {**about, "spent": found.attrs["spent"], "units": found.attrs["units"], **lost.row()}
