@@ -123,6 +123,8 @@ def test_ways_to_search_are_compared_on_the_kept_table(full, store, tmp_path, mo
     medians = ch05_regret.summary(rows)
     assert set(medians["seeds"]) == {1, 2} and (medians["lowest"] <= medians["regret_mean"]).all()
     assert regret_figures.against_cost(medians[medians["set"] == "small"], ch05_regret.NAMES).axes
+    words = ch05_regret.timing_words(full, 60)
+    assert f"from {SMOKE.recipe.measured + 3} exported" in words and "a fiftieth of the grid" in words
     # Another table is searched anew.
     assert ch05_regret.current(found, full)
     other = replace(full, record={**full.record, "tables": {**full.record["tables"], "table": "0" * 64}})

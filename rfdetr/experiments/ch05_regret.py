@@ -25,6 +25,7 @@ from rfdetr.experiments.base.profiles import Profile, get_profile
 from rfdetr.experiments.base.studies import Finished, Study
 from rfdetr.model.identity import fingerprint
 from rfdetr.search import blocks, budget, cost, grid, replay
+from rfdetr.search.latency_model import LatencyModel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,9 +132,16 @@ def problem(source: kept.Kept, table: "pd.DataFrame", profile: Profile) -> "tupl
     """A table of accuracies with `predicted_ms`, the latencies of the kept search, and the cost of every
     unit.
     """
-    timed = ch05_full_search.undisturbed(source.tables["latency"])
-    points, _ = ch05_full_search.with_latency(table, timed)
+    model = _latency_model(source.record["tables"]["latency"])
+    points = table.assign(predicted_ms=model.predict(table))
     return points, cost.unit_cost(source.network(), profile.recipe.search)
+
+
+@lru_cache(maxsize=1)
+def _latency_model(latency: str) -> LatencyModel:
+    """Of the kept timings with this digest; fitted once for all parts that a process does."""
+    timed = ch05_full_search.undisturbed(kept.load(ch05_full_parts.NAME).tables["latency"])
+    return LatencyModel.fit(timed[~timed["held_out"]])
 
 
 def small_scenes(images: int) -> Scenes:
@@ -253,6 +261,27 @@ def against_rules(medians: "pd.DataFrame", sampler: str = "multifidelity") -> "p
     rule = by[[name for name in CERTAIN if name in by]].min(axis=1)
     found = by[[sampler]].rename(columns={sampler: "own"}).assign(rule=rule).reset_index()
     return found.rename_axis(columns=None).assign(better=found["own"] < found["rule"])
+
+
+def timing_words(full: kept.Kept, different: int) -> str:
+    """What the latencies cost beside the accuracies, in sentences for the page. different: sub-networks of
+    the grid.
+    """
+    words = (
+        "Operations are those of the accuracies. Latencies come on top, the same for every method: each needs"
+        f" a model of them, here from {len(full.tables['latency'])} exported and timed sub-networks of"
+        f" {different:,}."
+    )
+    seconds = sum(made["seconds"] for made in full.record.get("made_by", {}).get("latency", []))
+    if not seconds:
+        return words
+    each = seconds / len(full.tables["latency"])
+    spent = sum(full.record["seconds"].values())
+    return (
+        f"{words} Each took {each:.1f} s, export included, so a fiftieth of the grid would take"
+        f" {0.02 * different * each / 60:.0f} minutes, beside {spent / 60:.0f} minutes for all accuracies on"
+        " the machine that computed them."
+    )
 
 
 def current(result: kept.Kept, source: kept.Kept) -> bool:
