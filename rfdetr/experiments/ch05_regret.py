@@ -7,7 +7,6 @@ pixels show them badly whatever the tokens, so settings of equal tokens differ t
 was made on it or on the kept table.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -69,10 +68,12 @@ _CALL = "rfdetr.experiments.ch05_regret"
 
 
 def parts(profile: Profile, seed: int) -> list[Part]:
-    """Replays on the kept table, the exact search on the second set, replays on that."""
+    """Replays on the kept table, small budgets first; the exact search on the second set; replays on that."""
     source, sizes = kept.load(ch05_full_parts.NAME), SIZES[profile.name]
-    common = {"profile": profile.name, "latency": source.record["tables"]["latency"], "budgets": BUDGETS}
-    table = {**common, "table": source.record["tables"]["table"]}
+    digests = source.record["tables"]
+    latencies = Part(
+        "latencies", f"{_CALL}:latencies_part", {"profile": profile.name, **_of(digests, "latency")}
+    )
     network = {"profile": profile.name, "network": fingerprint(source.network()), "images": sizes["images"]}
     network["small"] = SMALL
     exact = [
@@ -81,67 +82,77 @@ def parts(profile: Profile, seed: int) -> list[Part]:
     ]
     found: dict[str, list[Part]] = {}
     for name in SETS:
-        needs = () if name == "kept" else tuple(part.name for part in exact)
-        options = table if name == "kept" else common
+        needs = ("latencies",) if name == "kept" else ("latencies", *(part.name for part in exact))
+        common = {"profile": profile.name, **(_of(digests, "table") if name == "kept" else {})}
         found[name] = [
-            Part(f"{name}-{sampler}-{s}", f"{_CALL}:{name}_part", {**options, "sampler": sampler, "seed": s},
-                 needs)
+            Part(
+                f"{name}-{sampler}-{s}-{cut:g}",
+                f"{_CALL}:{name}_part",
+                {**common, "budget": cut, "sampler": sampler, "seed": s},
+                needs,
+            )
+            for cut in BUDGETS
             for sampler in reversed(budget.SAMPLERS)
             for s in range(seed, seed + (1 if sampler in CERTAIN else sizes["seeds"]))
-        ]  # fmt: skip
-    return [*found["kept"], *exact, *found["small"]]
+        ]
+    return [latencies, *found["kept"], *exact, *found["small"]]
+
+
+def _of(digests: "dict[str, str]", table: str) -> dict[str, str]:
+    """A kept table's digest as an option, so that what was made of another one is made anew."""
+    return {table: digests[table]}
+
+
+def latencies_part(place: Place, profile: str, latency: str) -> list[float]:
+    """Latency in ms of all sub-networks, in the order of the kept table, by the model of the kept timings."""
+    source = kept.load(ch05_full_parts.NAME)
+    timed = ch05_full_search.undisturbed(source.tables["latency"])
+    model = LatencyModel.fit(timed[~timed["held_out"]])
+    return [float(ms) for ms in model.predict(source.tables["table"])]
 
 
 def kept_part(
-    place: Place, profile: str, table: str, latency: str, budgets: Sequence[float], sampler: str, seed: int
-) -> list[dict[str, Any]]:
-    """Searches of the kept table by one method with one seed: `replay.regret_table`, one row per budget.
-
-    table, latency: digests of the kept tables, so that others are searched anew.
-    """
+    place: Place, profile: str, table: str, budget: float, sampler: str, seed: int
+) -> dict[str, Any]:
+    """A search of the kept table: a row of `replay.regret_table`."""
     source = kept.load(ch05_full_parts.NAME)
-    points, costs = problem(source, source.tables["table"], get_profile(profile))
-    return _replayed(points, costs, source.record["images"], budgets, sampler, seed)
+    return _replayed(place, source.tables["table"], source.record["images"], profile, budget, sampler, seed)
 
 
-def small_part(
-    place: Place, profile: str, latency: str, budgets: Sequence[float], sampler: str, seed: int
-) -> list[dict[str, Any]]:
+def small_part(place: Place, profile: str, budget: float, sampler: str, seed: int) -> dict[str, Any]:
     """The same on the scenes of small objects."""
-    values = {name: place.value(name) for name in place.needs}
-    source = kept.load(ch05_full_parts.NAME)
-    points, costs = problem(source, small_table(values), get_profile(profile))
-    return _replayed(points, costs, SIZES[profile]["images"], budgets, sampler, seed)
+    values = {name: place.value(name) for name in place.needs if name.startswith("unit-")}
+    return _replayed(place, small_table(values), SIZES[profile]["images"], profile, budget, sampler, seed)
 
 
 def _replayed(
-    points: "pd.DataFrame",
-    costs: "pd.Series",
+    place: Place,
+    table: "pd.DataFrame",
     images: int,
-    budgets: Sequence[float],
+    profile: str,
+    budget: float,
     sampler: str,
     seed: int,
-) -> list[dict[str, Any]]:
+) -> dict[str, Any]:
+    source, knobs = kept.load(ch05_full_parts.NAME), list(Arch.KNOBS)
+    known = source.tables["table"][knobs].assign(predicted_ms=place.value("latencies"))
     rows = replay.regret_table(
-        points, costs, images=images, samplers=[sampler], seeds=[seed], costs=budgets, cost="predicted_ms"
+        table.merge(known, on=knobs),
+        _costs(profile),
+        images=images,
+        samplers=[sampler],
+        seeds=[seed],
+        costs=[budget],
+        cost="predicted_ms",
     )
-    return [{str(k): v for k, v in row.items()} for row in rows.to_dict("records")]
-
-
-def problem(source: kept.Kept, table: "pd.DataFrame", profile: Profile) -> "tuple[pd.DataFrame, pd.Series]":
-    """A table of accuracies with `predicted_ms`, the latencies of the kept search, and the cost of every
-    unit.
-    """
-    model = _latency_model(source.record["tables"]["latency"])
-    points = table.assign(predicted_ms=model.predict(table))
-    return points, cost.unit_cost(source.network(), profile.recipe.search)
+    return {str(k): v for k, v in rows.iloc[0].to_dict().items()}
 
 
 @lru_cache(maxsize=1)
-def _latency_model(latency: str) -> LatencyModel:
-    """Of the kept timings with this digest; fitted once for all parts that a process does."""
-    timed = ch05_full_search.undisturbed(kept.load(ch05_full_parts.NAME).tables["latency"])
-    return LatencyModel.fit(timed[~timed["held_out"]])
+def _costs(profile: str) -> "pd.Series":
+    """Of every unit; the same for all parts of a process."""
+    network = kept.load(ch05_full_parts.NAME).network()
+    return cost.unit_cost(network, get_profile(profile).recipe.search)
 
 
 def small_scenes(images: int) -> Scenes:
@@ -197,14 +208,10 @@ def collect(finished: Finished) -> None:
     """Keep one row per set, method, budget and seed, and the exact table of the second set."""
     import pandas as pd
 
-    frames = [
-        pd.DataFrame(value).assign(set=name)
-        for name in SETS
-        for value in finished.values(f"{name}-").values()
-    ]
-    if not frames:
+    found = [{"set": name, **row} for name in SETS for row in finished.values(f"{name}-").values()]
+    if not found:
         raise UserError("no search is done yet: run `python -m rfdetr results search-regret`")
-    rows = pd.concat(frames, ignore_index=True)
+    rows = pd.DataFrame(found)
     rows["sampler"] = pd.Categorical(rows["sampler"], budget.SAMPLERS, ordered=True)
     rows = rows.sort_values(["set", "sampler", "budget", "seed"], ignore_index=True)
     tables = {"regret": rows[["set", "sampler", "budget", "seed", *COLUMNS]]}
@@ -259,7 +266,7 @@ def against_rules(medians: "pd.DataFrame", sampler: str = "multifidelity") -> "p
     """
     by = medians.pivot(index="budget", columns="sampler", values="regret_mean")
     rule = by[[name for name in CERTAIN if name in by]].min(axis=1)
-    found = by[[sampler]].rename(columns={sampler: "own"}).assign(rule=rule).reset_index()
+    found = by[[sampler]].rename(columns={sampler: "own"}).assign(rule=rule).dropna().reset_index()
     return found.rename_axis(columns=None).assign(better=found["own"] < found["rule"])
 
 
