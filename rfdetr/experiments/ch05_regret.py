@@ -249,7 +249,7 @@ def bounds(medians: "pd.DataFrame", sampler: str = "multifidelity") -> "pd.DataF
     """
     import pandas as pd
 
-    mine = medians[medians["sampler"] == sampler].set_index("budget")
+    mine: Any = medians[medians["sampler"] == sampler].set_index("budget")
     rows = [
         {"budget": budget_, "measure": measure, "limit": limit, "reached": float(mine.loc[budget_, column])}
         for budget_, limits in LIMITS.items()
