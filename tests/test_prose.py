@@ -10,6 +10,7 @@ from rfdetr.book import coverage
 from rfdetr.book.cache import Project
 from rfdetr.errors import UserError
 from rfdetr.experiments.base.profiles import PROFILES
+from rfdetr.files import write_json
 from rfdetr.paper import tables
 from rfdetr.sources import package_root
 
@@ -84,9 +85,23 @@ def test_every_place_of_the_paper_has_a_chapter_or_a_reason():
 
 
 def test_markers_are_filled():
-    text = coverage.filled("{{missing}}\n{{places}}\n{{trained}}", Project(ROOT))
+    text = coverage.filled("{{missing}}\n{{places}}\n{{trained}}\n{{took}}", Project(ROOT))
     assert "{{" not in text and "| `t4` |" in text
     assert coverage.filled("no marker", Project(ROOT)) == "no marker"
+
+
+def test_minutes_and_memory_are_those_of_this_copy(tmp_path):
+    project = Project(tmp_path)
+    assert "no measured times" in coverage.took_table(project)
+    record = {"seconds": 90.0, "peak_mb": 1500, "machine": "two cores"}
+    failed = {"seconds": 3.0, "error": "broken"}
+    write_json(
+        project.build / "records.json",
+        {"smoke": {"01_one": record}, "cpu": {"01_one": {**record, "seconds": 660.0}, "02_two": failed}},
+    )
+    rows = coverage.took_table(project).splitlines()
+    assert rows[0] == "| Chapter | `smoke` | `cpu` |" and rows[-1] == "Measured on two cores."
+    assert rows[2] == "| 01 one | 1.5 min, 1.5 GB | 11.0 min, 1.5 GB |" and len(rows) == 5
 
 
 def test_a_t4_trains_for_minutes_and_holds_its_largest_network():

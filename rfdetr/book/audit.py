@@ -35,6 +35,8 @@ CHAPTERS: Mapping[str, tuple[str, ...]] = {
     "04_supernet_training": ("ch04_claims",),
     "05_search": ("ch05_claims",),
     "S_own_data": (),
+    "Q_questions": (),
+    "T_exercises": (),
     "06_latency_protocol": ("ch06_claims", "latency"),
     "07_coco_detection": ("ch07_claims", "coco"),
     "08_coco_segmentation": ("segmentation",),

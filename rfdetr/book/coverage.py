@@ -13,8 +13,10 @@ from rfdetr.experiments.base.profiles import PROFILES, Profile
 from rfdetr.experiments.ch09_cost import T4_TFLOPS as _T4_TFLOPS
 from rfdetr.paper import tables
 
-MISSING, PLACES, TRAINED = "{{missing}}", "{{places}}", "{{trained}}"
-"""Markers in the book's pages: what is not there, where everything is, what the profiles train."""
+MISSING, PLACES, TRAINED, TOOK = "{{missing}}", "{{places}}", "{{trained}}", "{{took}}"
+"""Markers in the book's pages: what is not there, where everything is, what the profiles train, what they
+took.
+"""
 _BACKWARD = 3  # a training step in forward passes
 
 
@@ -36,6 +38,7 @@ def filled(text: str, project: Project) -> str:
         MISSING: lambda: missing_list(places(project)),
         PLACES: lambda: places_table(places(project), project),
         TRAINED: trained_table,
+        TOOK: lambda: took_table(project),
     }
     for marker, make in makers.items():
         if marker in text:
@@ -106,7 +109,8 @@ def training_operations(profile: Profile) -> float:
 def trained_table() -> str:
     """Markdown table: what chapters 04, 05 and B train and search in each profile, and for how long."""
     lines = [
-        "| Profile | Steps × images | Networks searched | Operations of the training | On a T4, about |",
+        "| Profile | Steps × images | Networks searched | Operations of the training |"
+        f" On a T4 at {_T4_TFLOPS:.0f} TFLOP/s, about |",
         "| --- | --- | --- | --- | --- |",
     ]
     for name, profile in PROFILES.items():
@@ -122,3 +126,37 @@ def trained_table() -> str:
             f" {peta:.2g} · 10¹⁵ | {time} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def took_table(project: Project) -> str:
+    """Markdown table: minutes and memory of each chapter in each profile that this copy was executed with, as
+    recorded when it was built.
+    """
+    import json
+
+    path = project.build / "records.json"
+    records = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    done = {
+        name: {chapter: found for chapter, found in records[name].items() if "peak_mb" in found}
+        for name in PROFILES
+        if name in records
+    }
+    done = {name: found for name, found in done.items() if found}
+    if not done:
+        return "This copy has no measured times; `make book` makes them.\n"
+    chapters = sorted({chapter for found in done.values() for chapter in found})
+    machines = sorted({record["machine"] for found in done.values() for record in found.values()})
+    lines = [
+        "| Chapter | " + " | ".join(f"`{name}`" for name in done) + " |",
+        "| --- |" + " --- |" * len(done),
+    ]
+    for chapter in chapters:
+        cells = [_took(found.get(chapter)) for found in done.values()]
+        lines.append(f"| {chapter.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", f"Measured on {'; '.join(machines)}."]) + "\n"
+
+
+def _took(record: Mapping[str, Any] | None) -> str:
+    if record is None:
+        return "not executed"
+    return f"{record['seconds'] / 60:.1f} min, {record['peak_mb'] / 1000:.1f} GB"

@@ -1,6 +1,15 @@
 """Show a figure in a chapter, with the text that stands for it where it cannot be seen."""
 
+import itertools
+import os
+import re
+from pathlib import Path
 from typing import Any
+
+SLIDES = "RFDETR_SLIDES"
+"""Variable with a folder: every figure that is shown is written there, too, at slide size."""
+_SLIDE_WIDTH = 1920  # px
+_numbers = itertools.count(1)
 
 
 def show(figure: Any, alt: str) -> None:
@@ -23,5 +32,16 @@ def show(figure: Any, alt: str) -> None:
 
     # Grids of seaborn hold the figure.
     figure = getattr(figure, "figure", figure)
+    if os.environ.get(SLIDES):
+        _write_slide(figure, alt, Path(os.environ[SLIDES]))
     display(figure, metadata={mime: {"alt": alt} for mime in ("image/png", "image/svg+xml")})
     plt.close(figure)
+
+
+def _write_slide(figure: Any, alt: str, folder: Path) -> None:
+    """A matplotlib figure as a PNG of 1,920 px, named by its number in this process and its first words."""
+    words = "-".join(re.findall(r"[a-z0-9]+", alt.lower())[:5])
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(
+        folder / f"{next(_numbers):02}-{words}.png", dpi=_SLIDE_WIDTH / figure.get_size_inches()[0]
+    )
