@@ -21,6 +21,10 @@ SMALL_PAGES = "source/"
 """Pages of source code are many and alike; `few` of them are opened."""
 _TOOLS = ("search.html", "genindex.html", "_static/")
 """Pages of the site generator without text of the book."""
+# Colours on their way from light to dark are nobody's fault.
+_STILL = """document.head.appendChild(
+  Object.assign(document.createElement("style"), {textContent: "* { transition: none !important; }"})
+) && null"""
 _SCRIPT = (Path(__file__).with_name("page_checks.js")).read_text(encoding="utf-8")
 
 
@@ -72,6 +76,7 @@ def check_page(tab: Tab, site: Path, name: str) -> list[str]:
     """Problems of one page."""
     tab.show(WIDE)
     tab.open((site / name).as_uri())
+    tab.run(_STILL)
     problems: dict[str, None] = {}
     text_page = not name.startswith(_TOOLS)
     for width, dark in ((WIDE, False), (WIDE, True), (NARROW, True), (NARROW, False)):

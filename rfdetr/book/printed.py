@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
+from rfdetr.book.api_pages import API
 from rfdetr.book.browser import running
 from rfdetr.book.cache import Project
 from rfdetr.book.data_page import DATA_PAGE
@@ -51,10 +52,11 @@ _FOOTER = (
 
 
 def print_book(project: Project, site: Path) -> Path:
-    """Print all pages of the table of contents into build/book.pdf; returns its path. UserError without a
+    """Print the pages of the table of contents into build/book.pdf; returns its path. UserError without a
     browser or without the site.
     """
-    documents = toc_documents(read_toc(project)[0])
+    # The API is for looking up, which paper is not, and would be most of the pages.
+    documents = [name for name in toc_documents(read_toc(project)[0]) if not name.startswith(API)]
     pages = {
         document: (site / f"{document}.html").read_text(encoding="utf-8")
         for document in documents
