@@ -242,5 +242,7 @@ def test_what_cannot_be_exported_is_said():
     for name in ("hiera-s", "groundingdino-t"):
         with pytest.raises(UserError, match="counted, not exported"):
             detectors.detector(name)
+    with pytest.raises(UserError, match="yolov10-n is counted only"):
+        detectors.detector("yolov10-n")
     with pytest.raises(UserError, match="whole or prototypes"):
         exporting.export_peer("yolo11-n", "/tmp/unused.onnx", masks="half")

@@ -33,7 +33,6 @@ EXPORTED = (
             "yolov8-seg-n",
             "yolo11-seg-n",
             "yolov9-t",
-            "yolov10-n",
             "yolo12-n",
             "yolo26-n",
         )

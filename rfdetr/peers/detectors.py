@@ -15,6 +15,8 @@ from rfdetr.peers.building import build, lively
 from rfdetr.peers.catalogue import is_yolo, named, takes_image_alone
 from rfdetr.peers.deploying import deploy
 
+NOT_EXPORTED = ("YOLOv10",)
+"""Families whose export was tried and differs from the network; the cause is not known."""
 _IMAGENET = ("LW-DETR",)
 """Families that take pictures normalised as RF-DETR does; the others take values 0..1."""
 
@@ -63,6 +65,8 @@ def detector(name: str, weights: str | Path | None = None) -> Detector:
     entry = named(name)
     if not takes_image_alone(entry):
         raise UserError(f"{name} is no detector of pictures alone: it is counted, not exported or timed")
+    if entry["name"] in NOT_EXPORTED:
+        raise UserError(f"{name} is counted only: its exported file does not find what the network finds")
     model = lively(name) if weights is None else build(name, weights)
     return Detector(entry, deploy(entry, model)).eval()
 
