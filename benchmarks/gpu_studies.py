@@ -28,7 +28,7 @@ from pathlib import Path
 from rfdetr.errors import UserError
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.crew import Task, work
-from rfdetr.experiments.base.long_runs import STUDIES
+from rfdetr.experiments.kept_studies import STUDIES
 from rfdetr.files import atomic_path
 
 SCHEDULE: tuple[tuple[str, tuple[str, ...]], ...] = (

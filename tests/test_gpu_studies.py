@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rfdetr.experiments.base.artifacts import Store
-from rfdetr.experiments.base.long_runs import STUDIES
+from rfdetr.experiments.kept_studies import STUDIES
 
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "gpu_studies.py"
 

@@ -19,8 +19,8 @@ from rfdetr.arch import Arch
 from rfdetr.benchmark.accuracy import evaluate_artifact
 from rfdetr.errors import UserError
 from rfdetr.evaluation.coco import evaluate
-from rfdetr.experiments import ch05_full_parts, ch05_full_search, ch05_regret
-from rfdetr.experiments.base import fitting, kept, long_runs, supernet
+from rfdetr.experiments import ch05_full_parts, ch05_full_search, ch05_regret, kept_studies
+from rfdetr.experiments.base import fitting, kept, supernet
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.parts import Place
 from rfdetr.experiments.base.profiles import PROFILES, get_profile
@@ -181,7 +181,7 @@ def test_a_changed_table_is_noticed(full, tmp_path):
     with pytest.raises(UserError, match="no kept result"):
         kept.load("y", tmp_path)
     with pytest.raises(UserError, match="unknown result 'y'; choose one of sampling-study"):
-        long_runs.make("y", tmp_path)
+        kept_studies.make("y", tmp_path)
 
 
 def test_kept_weights_round_once_and_damage_is_refused(tmp_path):

@@ -1,15 +1,40 @@
-"""All kept results that the command line makes: those of `base.long_runs`, and those about deployment."""
+"""What makes the kept results (`rfdetr.experiments.base.kept`) anew. Finished parts are in the artifact
+store: a stopped run goes on.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from rfdetr.errors import UserError
-from rfdetr.experiments import ch06_int8, ch07_contest
-from rfdetr.experiments.base import long_runs, studies
+from rfdetr.experiments import (
+    ch04_precision,
+    ch04_ranking,
+    ch04_sampling_study,
+    ch05_bill,
+    ch05_full_parts,
+    ch05_regret,
+    ch06_int8,
+    ch07_contest,
+    ch09_study,
+)
+from rfdetr.experiments.base import studies
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.kept import results_root
 
-STUDIES = long_runs.STUDIES | {study.name: study for study in (ch06_int8.STUDY, ch07_contest.STUDY)}
+STUDIES = {
+    study.name: study
+    for study in (
+        ch04_sampling_study.STUDY,
+        ch04_ranking.STUDY,
+        ch04_precision.STUDY,
+        ch05_full_parts.STUDY,
+        ch05_regret.STUDY,
+        ch05_bill.STUDY,
+        ch06_int8.STUDY,
+        ch07_contest.STUDY,
+        ch09_study.STUDY,
+    )
+}
 """Name of a kept result -> the study that makes it in parts."""
 
 
@@ -23,9 +48,10 @@ def make(
     only: Sequence[str] = (),
     any_code: bool = False,
 ) -> Path:
-    """As `base.long_runs.make`, for every study. UserError that lists them for an unknown name."""
-    if name in long_runs.STUDIES:
-        return long_runs.make(name, out, seed, store, devices, seconds, only, any_code)
+    """Run what makes a result and write it to `out` (default: the committed folder), which is returned; with
+    `only` the folder of the parts. Takes from minutes to hours. devices, seconds, only, any_code: see
+    `studies.make`.
+    """
     if name not in STUDIES:
         raise UserError(f"unknown result {name!r}; choose one of {', '.join(STUDIES)}")
     if name == ch07_contest.NAME and len(devices) > 1:

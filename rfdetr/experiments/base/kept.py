@@ -2,7 +2,7 @@
 they come from.
 
 One folder per result: CSV tables, `result.json` (provenance, tables with their SHA-256) and, where a chapter
-computes with it, the network. `rfdetr.experiments.base.long_runs` makes them.
+computes with it, the network. `rfdetr.experiments.kept_studies` makes them.
 """
 
 import json
