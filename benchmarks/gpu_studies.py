@@ -46,8 +46,8 @@ SCHEDULE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("search-bill", ("counted-",)),
 )
 """Study and the beginnings of its parts' names (none: all), most urgent first."""
-NEVER = {"full-search": ("latency",), "search-bill": ("clocked-",)}
-"""Parts that need a quiet machine."""
+NEVER = {"full-search": ("latency",), "search-bill": ("clocked-",), "peers-bench": ("",), "int8": ("",)}
+"""Beginnings of the names of parts that need a quiet processor, or (int8) OpenVINO."""
 _LIMIT = 15 << 20  # bytes of an archive
 _RESERVE = 25.0  # seconds kept for collecting and packing
 

@@ -26,8 +26,10 @@ def test_the_schedule_has_every_part_but_those_that_need_a_quiet_machine(script,
     found = script.tasks(store, list(STUDIES), "", 0)
     planned = {(task.name, part) for task in found for part in task.plan.parts}
     every = {(name, part) for name, study in STUDIES.items() for part in study.task(0, store).plan.parts}
+    elsewhere = {(name, part) for name, part in every if name in ("peers-bench", "int8")}
     quiet = {(name, part) for name, part in every if part == "latency" or part.startswith("clocked-")}
-    assert every - planned == quiet and {name for name, _ in quiet} == {"full-search", "search-bill"}
+    assert every - planned == quiet | elsewhere
+    assert {name for name, _ in quiet} == {"full-search", "search-bill"}
     assert [task.name for task in found[:2]] == ["full-search", "fourteen-domains"]
     assert list(found[0].plan.parts) == ["train"]
     # The same part has the same file wherever it is planned.
