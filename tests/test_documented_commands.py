@@ -53,6 +53,8 @@ SMALLER = {
     "--budget": "1",
 }
 """Values that make a command long, or an answer depend on the machine."""
+NEEDS = {"peers count": "[peers]", "data fetch rf100vl": "ROBOFLOW_API_KEY"}
+"""Beginnings of lines that need an extra or a key: without it they end at once and say so."""
 SHOWN = {page: commands(text) for page, text in {**pages(), **helps()}.items()}
 PAGES = [page for page, lines in SHOWN.items() if lines]
 
@@ -153,7 +155,7 @@ def adapted(words):
     """The words after the program's name, with small values."""
     name, known = options(words)
     words = [re.sub(r"^postgresql://.*", "sqlite:///shared.db", word) for word in words]
-    words = [{"PATH": "coco", "FOLDER": "cells"}.get(word, word) for word in words]
+    words = [{"PATH": "coco", "FOLDER": "cells", "rf100vl/NAME": "cells"}.get(word, word) for word in words]
     for position, word in enumerate(words[:-1]):
         if word in SMALLER:
             words[position + 1] = SMALLER[word]
@@ -187,6 +189,7 @@ def make(words):
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_shows_runs(world, page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ROBOFLOW_API_KEY", raising=False)
     for name in ("photo.jpg", "image.jpg"):
         pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(name)
@@ -202,6 +205,9 @@ def test_what_a_page_shows_runs(world, page, tmp_path, monkeypatch, capsys):
         else:
             code = {"papermill": papermill, "make": make}[line[0]](line[1:])
         captured = capsys.readouterr()
+        lacking = next((v for k, v in NEEDS.items() if " ".join(line[3:]).startswith(k)), None)
+        if lacking and code == 2 and lacking in captured.err:
+            continue
         assert code == 0, f"{page}: {' '.join(line)}\n{captured.out}{captured.err}"
 
 
