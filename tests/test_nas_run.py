@@ -16,10 +16,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from published import published_state, small_presets
 
 from rfdetr import Arch
 from rfdetr.cli import main
 from rfdetr.data.scenes import scenes
+from rfdetr.model import config
 from rfdetr.nas.findings import Findings
 from rfdetr.training.checkpoint import model_from_checkpoint
 
@@ -164,6 +166,32 @@ def test_bad_data_are_refused_before_any_training(tmp_path, capsys, missing):
     assert main(["nas", "--data", str(root), "--out", str(tmp_path / "run"), *WORDS]) == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert not list(Path(tmp_path / "run").glob("stages/*train*"))
+
+
+def test_from_published_weights_to_the_report(data, tmp_path, monkeypatch):
+    """The recipe for published weights trains the network's own size in every second step; the probes of the
+    plan, the fine-tuning and the baseline train others.
+    """
+    small_presets(monkeypatch)
+    file = tmp_path / "nano.pth"
+    torch.save({"model": published_state(config.preset_config("nano"), torch.float32)}, file)
+    out = tmp_path / "run"
+    words = [
+        "--weights",
+        f"nano:{file}",
+        "--steps",
+        "4",
+        "--batch-size",
+        "2",
+        "--measured",
+        "2",
+        "--baseline",
+    ]
+    assert main(["nas", "--data", str(data), "--out", str(out), *words, "--baseline"]) == 0
+    found = Findings.of(out)
+    assert found.stages == ["look", "plan", "train", "search", "choose", "fine-tune", "baseline", "export"]
+    plan = found.stage("plan")["result"]
+    assert plan["config"]["anchor"] == [384, 16, 2] and max(plan["space"]["resolutions"]) > 384
 
 
 def test_a_dry_run_stops_after_the_plan(data, tmp_path, capsys):

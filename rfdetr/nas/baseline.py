@@ -7,6 +7,7 @@ from rfdetr.arch import PRESETS, Arch, SearchSpace
 from rfdetr.evaluation.bootstrap import paired_difference
 from rfdetr.evaluation.coco import evaluate
 from rfdetr.nas.choose import RESAMPLES, matches
+from rfdetr.nas.finetune import alone
 from rfdetr.nas.measure import relative_cost
 from rfdetr.nas.plan import start
 from rfdetr.nas.run import Run
@@ -39,7 +40,7 @@ def fixed(run: Run, folder: Path) -> dict[str, Any]:
         else 0.0
     )
     steps = max(1, round(spent / relative_cost(begin.model.config, arch, run.space)))
-    config = run.config.replace(steps=steps, evaluate_every=0)
+    config = alone(run.config, steps)
     model = train(begin.model, run.data("train"), arch, config, folder).model
     numbers = run.test_scores(model, arch, folder / "test.json")
     test = run.data("test")

@@ -22,16 +22,21 @@ LOWER = 0.3
 """Of the supernet's learning rates: its weights are good already."""
 
 
+def alone(config: TrainConfig, steps: int) -> TrainConfig:
+    """The supernet's recipe for one architecture: no setting of the grid comes more often, nothing is
+    evaluated on the way.
+    """
+    return config.replace(steps=steps, anchor=None, evaluate_every=0, patience=0)
+
+
 def tuning_config(config: TrainConfig, steps: int) -> TrainConfig:
-    """The supernet's recipe, shorter and gentler, with the rate falling to zero at the end."""
-    return config.replace(
-        steps=steps,
+    """The recipe for one architecture, shorter and gentler, with the rate falling to zero at the end."""
+    return alone(config, steps).replace(
         lr=config.lr * LOWER,
         encoder_lr=config.encoder_lr * LOWER,
         warmup_steps=min(config.warmup_steps, steps // 10),
         schedule="cosine",
         checkpoint_every=max(25, steps // 4),
-        evaluate_every=0,
     )
 
 

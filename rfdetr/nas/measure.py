@@ -49,7 +49,7 @@ def step_cost(
     folder: Path,
     batch: int | None = None,
 ) -> StepCost:
-    """Run a few steps of a copy of the training and scale them to the space's mean operations.
+    """Run a few steps of a copy of the training and scale them to the mean operations of what it draws.
 
     batch: images per step that the recipe wants; a smaller number per pass is accumulated where memory is
     short.
@@ -58,7 +58,9 @@ def step_cost(
 
     wanted = batch or config.batch_size
     largest = space if isinstance(space, Arch) else space.largest
-    few = config.replace(steps=_WARM, batch_size=_PROBE_BATCH, accumulate=1, ema_decay=None, warmup_steps=0)
+    few = config.replace(
+        steps=_WARM, batch_size=_PROBE_BATCH, accumulate=1, ema_decay=None, warmup_steps=0, anchor=None
+    )
     with _peak_memory() as peak:
         train(copy.deepcopy(model), dataset, largest, few, folder / "memory", progress=False, resume=False)
     size, memory = fitting_batch(peak.grown_mb, wanted)
@@ -70,7 +72,7 @@ def step_cost(
     drawn = sum(operations[str(row["arch"])] for row in timed)
     rate = sum(float(row["seconds"]) for row in timed) / drawn
     accumulate = max(1, -(-wanted // size))
-    return StepCost(rate * float(np.mean(list(operations.values()))) * accumulate, size, accumulate, memory)
+    return StepCost(rate * _mean_drawn(operations, config) * accumulate, size, accumulate, memory)
 
 
 def fitting_batch(grown_mb: float, wanted: int) -> tuple[int, int]:
@@ -90,6 +92,13 @@ def _gflops(config: ModelConfig, space: SearchSpace | Arch) -> dict[str, float]:
     archs = [space] if isinstance(space, Arch) else space.distinct()
     values = analytic_table(config, archs)["gflops"]
     return {arch.id: float(value) for arch, value in zip(archs, values, strict=True)}
+
+
+def _mean_drawn(operations: dict[str, float], config: TrainConfig) -> float:
+    """Mean operations of a training step; every second one is the anchor's, if there is one."""
+    mean = float(np.mean(list(operations.values())))
+    own = [value for name, value in operations.items() if Arch.parse(name).encoder == config.anchor]
+    return (mean + own[0]) / 2 if own else mean
 
 
 def relative_cost(config: ModelConfig, arch: Arch, space: SearchSpace) -> float:
