@@ -437,6 +437,6 @@ def test_telling_says_how_long_the_rest_takes(monkeypatch, capsys):
         now[0] += 0.5
         tell(step, 900, "loss 2.00")
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "501 of 900 steps: loss 2.00, 0 s, about 200 s left"
-    assert said[1] == "621 of 900 steps: loss 2.00, 60 s, about 140 s left"
-    assert said[-1] == "900 of 900 steps: loss 2.00, 200 s" and len(said) == 5
+    assert said[0] == "501 of 900 steps in 0 s, about 200 s left; loss 2.00"
+    assert said[1] == "621 of 900 steps in 60 s, about 140 s left; loss 2.00"
+    assert said[-1] == "900 of 900 steps in 200 s; loss 2.00" and len(said) == 5

@@ -202,9 +202,13 @@ def _serve(pipe: Connection, device: str, threads: int, log: Path) -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
+    import scipy.linalg  # noqa: F401  (its BLAS is limited only once it is loaded)
     import torch
+    from threadpoolctl import threadpool_limits
 
+    # BLAS libraries would each take all processors in every process, and wait for one another.
     torch.set_num_threads(threads)
+    threadpool_limits(threads)
     while True:
         try:
             task, part = pipe.recv()

@@ -7,7 +7,7 @@ _EVERY = 60.0  # seconds between two lines
 
 
 def telling(unit: str) -> Callable[..., None]:
-    """`tell(done, total, more="")`: prints "done of total unit", what more there is, and the time left.
+    """`tell(done, total, more="")`: prints "done of total unit", the time left, and what more there is.
 
     At most one line a minute, the first call and the last one always. What was done before the first call
     was done by a run that was stopped, and does not count for the time left.
@@ -22,8 +22,8 @@ def telling(unit: str) -> Callable[..., None]:
         if now - last[0] < _EVERY and done < total:
             return
         last[0] = now
-        left = now / max(done - first[0], 1) * (total - done)
-        ending = f", about {left:.0f} s left" if done < total else ""
-        print(f"{done} of {total} {unit}: {more + ', ' if more else ''}{now:.0f} s{ending}")
+        own = done - first[0]
+        ending = f", about {now / own * (total - done):.0f} s left" if own and done < total else ""
+        print(f"{done} of {total} {unit} in {now:.0f} s{ending}" + (f"; {more}" if more else ""))
 
     return tell
