@@ -1,14 +1,17 @@
 """The bill of a search: the formula against the counter, extrapolation with an error, lines that add up."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from study_parts import perform_all
 
+from rfdetr import RFDETR
 from rfdetr.arch import SEARCH_GRID
 from rfdetr.errors import UserError
 from rfdetr.experiments import ch05_bill
@@ -70,11 +73,40 @@ def test_the_bill_adds_up():
     assert table.loc["shared", "core_hours"] == pytest.approx(total["shared_gflops"] / 10 * 5000 / 3600)
     assert table["core_error"].max() < 1e-6 * table["core_hours"].max()
     assert regret.bill(table.reset_index()).axes
-    lines = ch05_bill.lines(config, space, 10_000).set_index("quantity")["value"]
-    assert lines["different encoder settings"] == len(grid.units(space)) <= 231
-    assert lines["the search, one by one"] / lines["the search, shared"] == pytest.approx(total["ratio"])
-    speed = lines["the search, one by one"] * 1e9 / 3600 / 10_000
-    assert lines["speed that this means"] == pytest.approx(speed)
+
+
+def test_every_line_of_the_bill_follows_from_those_it_names():
+    config, space = ch05_bill.printed(get_profile("full"))
+    lines = ch05_bill.lines(config, space, 10_000)
+    value = dict(zip(lines["line"], lines["value"], strict=True))
+    assert value[1] == len(space) == 6468 and value[2] == len(space.distinct())
+    assert value[3] == len(grid.units(space)) <= 231 and value[4] == 5000
+    formulas = 0
+    for row in lines.to_dict("records"):
+        text = re.sub(
+            r"line (\d+)", lambda found: repr(value[int(found[1])]), re.split("[,:]", row["from"])[0]
+        )
+        text = text.replace("×", "*").replace("²", "**2").replace(" bytes", "").replace(" COCO numbers", "")
+        if re.fullmatch(r"[\d.e+*/() ]+", text):
+            formulas += 1
+            scale = {"MB": 1e6, "GB": 1e9}.get(row["unit"], 1)
+            assert row["value"] == pytest.approx(eval(text) / scale), row["quantity"]
+    assert formulas == 7
+    # The sums that the others name.
+    bytes_ = 15 * 5000
+    assert value[13] == pytest.approx(bytes_ * sum(arch.queries for arch in space.distinct()) / 2e9)
+    most = max(sum(queries for _, queries in pairs) for pairs in grid.units(space).values())
+    assert value[14] == pytest.approx(bytes_ * most / 1e9)
+    parameters = sum(p.numel() for p in meta_network(config).parameters())
+    assert value[16] == pytest.approx(4 * parameters / 1e6, rel=0.02)
+    assert [ch05_bill.shown(n) for n in (6468.0, 26.369392, 0.3412, 1899114.3)] == [
+        "6,468", "26.37", "0.3412", "1,899,114",
+    ]  # fmt: skip
+
+
+def meta_network(config):
+    with torch.device("meta"):
+        return RFDETR(**config.to_dict())
 
 
 def test_settings_are_spread_over_the_tokens():

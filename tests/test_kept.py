@@ -3,6 +3,7 @@ refuses.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib
 
@@ -19,11 +20,22 @@ from rfdetr.arch import Arch
 from rfdetr.benchmark.accuracy import evaluate_artifact
 from rfdetr.errors import UserError
 from rfdetr.evaluation.coco import evaluate
-from rfdetr.experiments import ch05_full_parts, ch05_full_search, ch05_regret, kept_studies
+from rfdetr.experiments import (
+    ch05_full_parts,
+    ch05_full_search,
+    ch05_real,
+    ch05_real_reading,
+    ch05_regret,
+    ch09_study,
+    kept_studies,
+)
 from rfdetr.experiments.base import fitting, kept, supernet
 from rfdetr.experiments.base.artifacts import Store
-from rfdetr.experiments.base.parts import Place
+from rfdetr.experiments.base.parts import Place, perform
 from rfdetr.experiments.base.profiles import PROFILES, get_profile
+from rfdetr.experiments.ch09_data import Mixture
+from rfdetr.experiments.ch09_domains import SIZES
+from rfdetr.experiments.ch09_parts import open_domain
 from rfdetr.export.onnx import export_onnx
 from rfdetr.plots import regret as regret_figures
 from rfdetr.plots import search as figures
@@ -32,6 +44,7 @@ from rfdetr.search import budget
 from rfdetr.search.grid import GridEvaluator, evaluate_grid
 
 SMOKE = get_profile("smoke")
+REAL_PARTS = "latencies", "network", "exact", "real"
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +117,13 @@ def test_ways_to_search_are_compared_on_the_kept_table(full, store, tmp_path, mo
     monkeypatch.setattr(ch05_regret, "BUDGETS", (0.3, 1.0))
     monkeypatch.setattr(budget, "SAMPLERS", ("random", "token-rule", "multifidelity"))
     study = replace(ch05_regret.STUDY, profile="smoke")
-    perform_all(study.task(0, store))
+    perform_all(study.task(0, store, ["kept", "small"]))
     study.keep(tmp_path / "search-regret", 0, store)
     found = kept.load("search-regret", tmp_path)
     rows = found.tables["regret"]
-    # Two sets, two budgets; two seeds of what draws, one of the rule.
-    assert len(rows) == 2 * 2 * (2 + 1 + 2) and found.record["missing"] == []
+    # Two sets, two budgets; two seeds of what draws, one of the rule. No real domain has its network yet.
+    assert len(rows) == 2 * 2 * (2 + 1 + 2) and set(found.tables) == {"regret", "small"}
+    assert {name.split("-")[0] for name in found.record["missing"]} == {*REAL_PARTS}
     assert rows["spent"].le(rows["budget"] + 1e-9).all() and rows["regret_mean"].ge(0).all()
     whole = rows[(rows["budget"] == 1) & (rows["sampler"] == "random")]
     assert (whole["regret_worst"] == 0).all() and (whole["hypervolume"] == 1).all()
@@ -130,8 +144,80 @@ def test_ways_to_search_are_compared_on_the_kept_table(full, store, tmp_path, mo
     other = replace(full, record={**full.record, "tables": {**full.record["tables"], "table": "0" * 64}})
     assert not ch05_regret.current(found, other)
     monkeypatch.setattr(ch05_regret.kept, "load", lambda *_: other)
-    assert [name for name in study.task(0, store).plan.missing() if not name.startswith("kept-")] == []
-    assert len(study.task(0, store).plan.missing()) == 10
+    missing = study.task(0, store, ["kept", "small"]).plan.missing()
+    assert len(missing) == 10 and all(name.startswith("kept-") for name in missing)
+
+
+def test_real_domains_are_searched_with_the_networks_that_were_tuned_on_them(
+    full, store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(kept, "results_root", lambda: full.folder.parent)
+    monkeypatch.setattr(ch05_real, "BUDGETS", (0.4, 1.0))
+    monkeypatch.setattr(budget, "SAMPLERS", ("random", "token-rule", "multifidelity"))
+    study = replace(ch05_regret.STUDY, profile="smoke")
+    task = study.task(0, store, ["real-"])
+    # Without the benchmark's parts one line says how to make them.
+    with pytest.raises(
+        UserError, match=r"tuned on crowd .* `python -m rfdetr results fourteen-domains --part"
+    ):
+        perform(task.plan, "network-crowd", "cpu", "smoke", 0)
+    benchmark = replace(ch09_study.STUDY, profile="smoke").task(0, store, ["first-tune-crowd"])
+    perform_all(benchmark)
+    perform_all(task)
+    study.keep(tmp_path / "search-regret", 0, store)
+    found = kept.load("search-regret", tmp_path)
+    rows = found.tables["regret"]
+    rows = rows[rows["set"] == "crowd"]
+    assert len(rows) == 2 * (2 + 1 + 2) and rows["spent"].le(rows["budget"] + 1e-9).all()
+    whole = rows[(rows["budget"] == 1) & (rows["sampler"] != "token-rule")]
+    assert whole["regret_worst"].abs().max() < 1e-12
+    assert not {name.split("-")[0] for name in found.record["missing"]} & {*REAL_PARTS}
+    # The exact table is the grid's, of the tuned network on the pictures it was not trained on.
+    sizes, place = SIZES["smoke"], Place(store.root / "parts" / "fourteen-domains", "", "cpu")
+    pictures = Mixture([open_domain(place, sizes, "crowd", split) for split in ("val", "test")])
+    network = kept.read_network(place.folder / f"{benchmark.plan.stems['first-tune-crowd']}.safetensors")
+    exact = evaluate_grid(network, pictures, sizes.search).drop_duplicates(list(Arch.KNOBS))
+    both = found.tables["crowd"].merge(exact, on=list(Arch.KNOBS), suffixes=("", "_exact"))
+    assert len(both) == len(exact) == len(found.tables["crowd"])
+    np.testing.assert_allclose(both["AP"], both["AP_exact"], rtol=1e-4, atol=1e-9)
+    facts = found.record["real"]["crowd"]
+    assert (facts["images"], facts["levels"]) == (len(pictures), [len(pictures)]) and facts["error"] >= 0
+    # No budget is that of an aim here.
+    assert ch05_real_reading.names(found) == ["crowd"] and ch05_real_reading.aims(found).empty
+    assert regret_figures.by_set(ch05_real_reading.medians(found), ch05_regret.NAMES).axes
+
+
+def test_aims_on_real_domains_hold_or_not():
+    def result(lost):
+        rows = [
+            {"set": name, "sampler": sampler, "budget": cut, "seed": seed, "spent": cut, "hypervolume": 1.0,
+             "units": 7, "regret_mean": lost * k, "regret_p90": 2 * lost * k, "regret_worst": 4 * lost * k}
+            for name in ("one", "two") for sampler, k in (("multifidelity", 1), ("token-rule", 2))
+            for cut in (0.01, 0.02, 0.1) for seed in range(3)
+        ]  # fmt: skip
+        regret = pd.DataFrame(rows)
+        dear = (regret["set"] == "one") & (regret["budget"] < 0.1)
+        regret.loc[dear, ["regret_mean", "regret_p90", "regret_worst"]] *= 10
+        facts = {"images": 60, "settings": 100, "error": 0.03}
+        exact = pd.DataFrame({"AP": [0.1, 0.2]})
+        record = {"real": {"one": facts, "two": facts, "three": facts}}
+        return kept.Kept({"regret": regret, "one": exact, "two": exact}, record, Path("x"))
+
+    full = kept.Kept({"units": pd.DataFrame(index=range(141))}, {"images": 2000}, Path("full"))
+
+    found = result(0.002)
+    table = ch05_real_reading.aims(found)
+    assert table.groupby("set")["holds"].agg(["size", "sum"]).to_numpy().tolist() == [[5, 0], [5, 5]]
+    assert table["limit"].head(5).tolist() == [0.012, 0.05, 0.006, 0.012, 0.024]
+    money = ch05_real_reading.bought(found).set_index("set")
+    assert money["enough"].tolist() == [0.1, 0.01] and money["passes"].eq(120).all()
+    said = ch05_real_reading.words(found, full)
+    assert "Of 10 aims on 2 domains 5 hold." in said and "120 to 120 passes" in said and "table 5,640" in said
+    assert "10% (one), 1% (two)" in said
+    assert "loses more than the search on 2 of 2 domains" in said
+    assert "All 10 aims hold on all 2 domains." in ch05_real_reading.words(result(0.0001), full)
+    never = ch05_real_reading.words(result(1.0), full)
+    assert "Of 10 aims on 2 domains 0 hold." in never and " hold from " not in never
 
 
 def test_aims_and_rules_are_held_against_what_was_reached():

@@ -1,6 +1,7 @@
 """Few timings, chosen where they tell most, on a machine whose true latency is known."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from test_latency_model import SPACE, machine
 
 from rfdetr import RFDETR
 from rfdetr.arch import Arch
+from rfdetr.errors import UserError
 from rfdetr.experiments import ch05_latency
 from rfdetr.experiments.base import kept
 from rfdetr.experiments.base.profiles import get_profile
@@ -92,6 +94,13 @@ def test_the_script_fits_few_and_is_tested_on_others(tmp_path, monkeypatch, caps
         return frame
 
     monkeypatch.setattr(ch05_latency, "measure_latency", measure_latency)
+    monkeypatch.setattr(ch05_latency, "PART", 0.4)
+
+    def check_runtime(name):
+        if name == "gone":
+            raise UserError("gone is not installed")
+
+    monkeypatch.setattr(ch05_latency, "check_runtime", check_runtime)
     spec = importlib.util.spec_from_file_location("script", SCRIPT)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
@@ -102,7 +111,13 @@ def test_the_script_fits_few_and_is_tested_on_others(tmp_path, monkeypatch, caps
         str(tmp_path / "n.safetensors"),
         "--out",
         str(tmp_path / "out"),
+        "--files",
+        str(tmp_path / "files"),
     ]
+    # A runtime that is missing is told before anything is timed.
+    with pytest.raises(SystemExit, match="error: gone is not installed"):
+        script.main([*given, "--runtimes", "quick", "gone"])
+    assert not calls
     script.main([*given, "--part", "0.4", "--held-out", "9", "--runtimes", "quick", "slow"])
     found = kept.load("out", tmp_path)
     errors, timings = found.tables["errors"], found.tables["timings"]
@@ -118,5 +133,16 @@ def test_the_script_fits_few_and_is_tested_on_others(tmp_path, monkeypatch, caps
     assert not graphs[True] & graphs[False]
     lines = [line for line in capsys.readouterr().out.splitlines() if "held out, from" in line]
     assert len(lines) == 4 and all(": within 3 % and 8 %" in line for line in lines)
+    words = ch05_latency.words(found)
+    assert "They are reached on quick and slow." in words and "0 on quick, " in words
+    assert f"{len(timings) // 2} timings on each runtime" in words
+    worse = errors.assign(p95_ape=errors["p95_ape"].where(errors["runtime"] == "quick", 8.1))
+    tables = {"errors": worse, "timings": timings}
+    assert "reached on quick. They are not reached on slow." in ch05_latency.words(
+        replace(found, tables=tables)
+    )
+    assert "`python benchmarks/latency_model.py` makes it anew" in ch05_latency.origin(
+        replace(found, folder=tmp_path / "latency-model")
+    )
     with pytest.raises(SystemExit, match="error: cannot read the network"):
         script.main([*given, "--network", str(tmp_path / "none")])

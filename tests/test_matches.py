@@ -113,29 +113,56 @@ def test_levels_end_with_all_images(images, expected):
     assert [i for block in blocks.blocks(steps) for i in block] == list(range(images))
 
 
+def awkward(data):
+    """The same data with all that COCO's rules are about: crowds, objects of which each area range ignores
+    some, images without objects.
+    """
+    areas = (20.0, 31.9**2, 32.0**2, 50.0**2, 96.0**2, 150.0**2)
+    empty = {image["id"] for image in data.coco["images"][1::3]}
+    annotations = [
+        {**a, "area": areas[i % len(areas)], "iscrowd": int(i % 5 == 2)}
+        for i, a in enumerate(data.coco["annotations"])
+        if a["image_id"] not in empty
+    ]
+    changed = data.subset(len(data))
+    changed.__dict__["coco"] = {**data.coco, "annotations": annotations}
+    return changed
+
+
+@pytest.mark.parametrize("kind", ["plain", "awkward"])
 @pytest.mark.parametrize("segmentation", [False, True])
-def test_the_blocks_of_a_network_are_its_evaluation(segmentation):
+def test_the_blocks_of_a_network_are_its_evaluation(segmentation, kind):
     """The path of a search: passes over blocks of images; the twelve numbers are those of `evaluate`."""
     torch.manual_seed(0)
     model = scramble(RFDETR(**TINY | {"num_classes": 2, "segmentation": segmentation}).double()).eval()
     space = SearchSpace((64,), (8, 16), (2,), (0, 1, 2), (4, 10))
     data = with_truth(scenes("parity", "val", size=12, canvas=64), model, space)
+    # Blocks in another order, and one of a single image, which has no objects in the second kind.
+    cuts = (range(5, 12), range(2, 5), range(1, 2), range(1))
+    if kind == "awkward":
+        data = awkward(data)
+        of_image = [a["image_id"] for a in data.coco["annotations"]]
+        assert data.coco["images"][1]["id"] not in of_image and data.coco["images"][0]["id"] in of_image
     evaluator = grid.GridEvaluator(model, data, batch_size=4)
-    truth = evaluator.images.truth
+    truth, seen = evaluator.images.truth, []
     for triple, pairs in grid.units(space).items():
-        parts = [evaluator.block(triple, pairs, images) for images in (range(5, 12), range(5))]
+        parts = [evaluator.block(triple, pairs, images) for images in cuts]
         order = parts[0][0]
         assert sorted(order) == pairs and parts[0][2]["encoder"] > 0
-        for prefix, kind in (("", "boxes"), ("mask_", "masks")) if segmentation else (("", "boxes"),):
+        for prefix, what in (("", "boxes"), ("mask_", "masks")) if segmentation else (("", "boxes"),):
             found = blocks.whole(truth, [part[1][prefix] for part in parts])
+            seen.append(found)
             for pair, values in zip(order, found, strict=True):
                 alone = evaluate(model, data, Arch(*triple, *pair), dtype=torch.float64)
-                np.testing.assert_array_equal(values, [getattr(alone, kind)[name] for name in METRICS])
+                np.testing.assert_array_equal(values, [getattr(alone, what)[name] for name in METRICS])
         nested = blocks.nested_ap(truth, [part[1][""] for part in parts])
-        assert (
-            nested.shape == (2, len(order))
-            and (nested[1] == blocks.whole(truth, [part[1][""] for part in parts])[:, 0]).all()
-        )
+        whole = blocks.whole(truth, [part[1][""] for part in parts])[:, 0]
+        assert nested.shape == (len(cuts), len(order)) and (nested[-1] == whole).all()
+    # Each of the twelve numbers says something: of large objects there are some in the second kind alone.
+    large = METRICS.index("APl")
+    defined = ~np.isnan(np.concatenate(seen)).all(axis=0)
+    assert defined.all() if kind == "awkward" else not defined[large]
+    assert (np.nan_to_num(np.concatenate(seen))[:, defined] > 0).any(axis=0).all()
 
 
 def test_paired_differences_are_those_of_the_bootstrap_over_detections():

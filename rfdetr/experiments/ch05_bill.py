@@ -190,42 +190,56 @@ def core_seconds(clocked: "pd.DataFrame", gflops: np.ndarray) -> tuple[float, fl
 
 
 def lines(config: ModelConfig, space: SearchSpace, hours: float, images: int = IMAGES) -> "pd.DataFrame":
-    """What every number of the bill comes from. Columns: quantity, value, unit, from.
+    """What every number of the bill comes from. Columns: line (1, 2, ...), quantity, value, unit, from (which
+    names other lines by their numbers).
 
     hours: printed for evaluating everything, on a T4
     """
     import pandas as pd
 
-    work = grid.units(space)
+    work, nominal = grid.units(space), len(space)
+    knobs = (space.resolutions, space.patch_sizes, space.windows, space.decoder_layers, space.queries)
+    lists = " × ".join(str(len(values)) for values in knobs)
     total = cost.grid_flops(config, space).iloc[-1]
     alone, shared = float(total["one_by_one_gflops"]), float(total["shared_gflops"])
-    points = len(space.distinct())
-    detections = sum(arch.queries for arch in space.distinct())
+    archs = space.distinct()
+    points, detections = len(archs), sum(arch.queries for arch in archs)
+    largest, side = max(sum(q for _, q in pairs) for pairs in work.values()), space.largest.resolution
     rows: list[tuple[str, float, str, str]] = [
-        ("configurations of the grid", len(space), "", "product of its five lists"),
-        ("different sub-networks", points, "", "after rounding to whole windows"),
-        ("different encoder settings", len(work), "", "resolution, patch size, windows"),
+        ("points of the grid", nominal, "", f"{lists}: resolutions, patch sizes, windows, layers, queries"),
+        ("different sub-networks", points, "", "those of line 1 that differ after rounding to whole windows"),
+        ("different encoder settings", len(work), "", "of line 2: resolution, patch size, windows"),
         ("images", images, "", "COCO val2017"),
-        ("all sub-networks, one by one", alone, "GFLOPs an image", "sum of the formula over all"),
-        ("all sub-networks, shared", shared, "GFLOPs an image", "one encoder pass a setting, one decoder"
-         " pass a query count"),
-        ("the search, one by one", alone * images / 1e9, "EFLOPs", "times the images"),
-        ("the search, shared", shared * images / 1e9, "EFLOPs", "times the images"),
-        ("one by one / shared", alone / shared, "times", ""),
+        ("all sub-networks, one by one", alone, "GFLOPs an image", "sum of the formula over line 2"),
+        ("all sub-networks, shared", shared, "GFLOPs an image", "the same with one encoder pass for each of"
+         " line 3 and one decoder pass for each of its query counts"),
+        ("the search, one by one", alone * images / 1e9, "EFLOPs", "line 5 × line 4 / 1e9"),
+        ("the search, shared", shared * images / 1e9, "EFLOPs", "line 6 × line 4 / 1e9"),
+        ("one by one / shared", alone / shared, "times", "line 7 / line 8"),
         ("the paper's search", hours, "T4 hours", "printed, “about”"),
-        ("speed that this means", alone * images / 3600 / hours, "GFLOPs a second", "if it was one by one"),
-        ("kept numbers", points * _NUMBERS * 8 / 1e6, "MB", f"{_NUMBERS} COCO numbers a sub-network"),
-        ("kept detections", detections * images * _DETECTION / 1e9, "GB", f"{_DETECTION} bytes each; half of"
-         " it in files"),
-        ("of one setting at most", _largest_unit(work) * images * _DETECTION / 1e9, "GB", "while it is"
-         " evaluated"),
-        ("weights of the supernet", _parameters(config) * 4 / 1e6, "MB", "float32"),
+        ("speed that this means", alone * images / 3600 / hours, "GFLOPs a second of one T4", "line 7 × 1e9 /"
+         " (line 10 × 3600), if it was one by one"),
+        ("storage: the table", points * _NUMBERS * 8 / 1e6, "MB", f"line 2 × {_NUMBERS} COCO numbers × 8"
+         " bytes"),
+        ("storage: detections of the whole grid", detections * images * _DETECTION / 2e9, "GB", "line 4 × sum"
+         f" of the queries over line 2 × {_DETECTION} bytes / 2 (packed). Only a search on few images keeps"
+         " any: those it looked at"),
+        ("memory: detections of one setting", largest * images * _DETECTION / 1e9, "GB", "line 4 × most"
+         f" queries that one of line 3 has in all × {_DETECTION} bytes"),
+        ("memory: a batch of inputs", _BATCH * 3 * side**2 * 4 / 1e6, "MB", f"{_BATCH} × 3 × {side}² × 4"
+         " bytes, the largest resolution"),
+        ("memory: weights of the supernet", _parameters(config) * 4 / 1e6, "MB", "parameters × 4 bytes"),
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["quantity", "value", "unit", "from"])
+    found = pd.DataFrame(rows, columns=["quantity", "value", "unit", "from"])
+    found.insert(0, "line", range(1, len(found) + 1))
+    return found
 
 
-def _largest_unit(work: Mapping[grid.Triple, Sequence[grid.Pair]]) -> int:
-    return max(sum(queries for _, queries in pairs) for pairs in work.values())
+def shown(value: float) -> str:
+    """A number of `lines` for a reader: whole ones in full, others with four significant digits."""
+    if value >= 1000 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
 
 
 def _parameters(config: ModelConfig) -> int:
@@ -247,8 +261,8 @@ def bill(
     """What each way to search costs. ways: name -> part of the operations of the shared search.
 
     Columns: way, part (of the shared search; one by one is above 1), exaflops, factor (one by one over this),
-    t4_hours (in proportion to operations), core_hours and core_error (with `clocked`; one by one in
-    proportion to its operations).
+    t4_hours (`hours`, taken as those of one by one, in proportion to operations), core_hours and core_error
+    (with `clocked`; one by one in proportion to its operations).
     """
     import pandas as pd
 

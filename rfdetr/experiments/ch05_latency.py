@@ -6,10 +6,12 @@ on a machine that does nothing else.
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rfdetr.arch import Arch, SearchSpace
+from rfdetr.benchmark.runtimes import check_runtime
 from rfdetr.benchmark.subnetworks import measure_latency
 from rfdetr.experiments.ch05_full_search import held_out_archs, held_out_errors
 from rfdetr.search.latency_plan import measure_actively
@@ -17,8 +19,13 @@ from rfdetr.search.latency_plan import measure_actively
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rfdetr.experiments.base.kept import Kept
     from rfdetr.model.detector import RFDETR
 
+NAME = "latency-model"
+"""Of the kept result."""
+LIMITS = {"median_ape": 3.0, "p95_ape": 8.0}
+"""Aims: largest median and 95th percentile of the absolute error on held-out sub-networks, %."""
 PART = 0.02
 HELD_OUT = 120
 THREADS, ROUNDS = 1, 7
@@ -70,6 +77,7 @@ def compared(
     part: float = PART,
     held_out: int = HELD_OUT,
     seed: int = 0,
+    report: Callable[[str], object] = print,
 ) -> "tuple[pd.DataFrame, pd.DataFrame]":
     """(errors, timings) on every runtime. The first one's rough timings choose what is timed on all: the
     choice hangs on amounts of work, which are the same.
@@ -78,16 +86,22 @@ def compared(
               noisy (timings whose rounds differ by more than 5 %), seconds (export, loading, timing),
               choosing (seconds of the choice)
     timings   one row per runtime and sub-network
+
+    report: gets a line for each step. UserError before anything is timed if a runtime is missing
     """
     import pandas as pd
 
+    for runtime in runtimes:
+        check_runtime(runtime)
     start = time.perf_counter()
     fit = chosen(model, space, part, runtimes[0], folder, seed)
     choosing = time.perf_counter() - start
+    report(f"{len(fit)} sub-networks of {len(space.distinct())} chosen with {runtimes[0]}, {choosing:.0f} s")
     away = held_out_archs(space, fit, held_out, seed)
     rows, every = [], []
     for runtime in runtimes:
         found, seconds = timed(model, fit, away, runtime, folder)
+        report(f"these and {len(away)} others exported and timed with {runtime}, {seconds:.0f} s")
         every.append(found)
         rows.append(
             held_out_errors(found).assign(
@@ -101,3 +115,42 @@ def compared(
     timings = pd.concat(every, ignore_index=True)
     timings.attrs = every[-1].attrs
     return pd.concat(rows, ignore_index=True), timings
+
+
+def held(errors: "pd.DataFrame") -> "pd.DataFrame":
+    """The errors with `holds`: both aims reached, from at most `PART` of the sub-networks; and `minutes` that
+    the choice, export and timing took.
+    """
+    good = (errors[list(LIMITS)] <= list(LIMITS.values())).all(axis=1) & (errors["share"] <= PART)
+    return errors.assign(
+        holds=good.map({True: "yes", False: "no"}), minutes=(errors["seconds"] + errors["choosing"]) / 60
+    )
+
+
+def words(result: "Kept") -> str:
+    """How the aims came out, in sentences for the page."""
+    errors = held(result.tables["errors"])
+    rows = len(result.tables["timings"]) // errors["runtime"].nunique()
+    # One reading decides, the same as for the kept timings; the table has both.
+    read = errors[errors["latency"] == errors["latency"].iloc[0]].set_index("runtime").sort_index()
+    good = [str(name) for name in read.index[read["holds"] == "yes"]]
+    bad = [str(name) for name in read.index[read["holds"] != "yes"]]
+    said = [
+        f"Aims: from at most {PART:.0%} of the sub-networks, an error of {LIMITS['median_ape']:g} % in the"
+        f" median and {LIMITS['p95_ape']:g} % at the 95th percentile, with the {read['latency'].iloc[0]} as"
+        " the latency of a sub-network."
+    ]
+    for names, how in ((good, "reached"), (bad, "not reached")):
+        if names:
+            said.append(f"They are {how} on {' and '.join(names)}.")
+    noisy = ", ".join(f"{count} on {name}" for name, count in read["noisy"].items())
+    said.append(
+        f"Of {rows} timings on each runtime, rounds of more than 5 % apart make noisy: {noisy}. The first"
+        " runtime's rough timings chose for both; its minutes stand in each row."
+    )
+    return " ".join(said)
+
+
+def origin(result: "Kept") -> str:
+    """Where the result comes from, in a sentence for the page."""
+    return result.origin.replace(f"python -m rfdetr results {NAME}", "python benchmarks/latency_model.py")

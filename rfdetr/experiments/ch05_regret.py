@@ -1,10 +1,10 @@
-"""Regret against cost: every way to search within a budget, replayed on the kept full search, and on scenes
-where the law of tokens is broken.
+"""Regret against cost: every way to search within a budget, replayed on the kept full search, on scenes
+where the law of tokens is broken, and on real domains (`ch05_real`).
 
 Source: Section 3 and Appendix A of the paper, whose search evaluates everything. `results/search-regret` is
 made by this study and shown in chapter 05. The second set has small objects on large pictures: inputs of few
 pixels show them badly whatever the tokens, so settings of equal tokens differ there. No choice of any method
-was made on it or on the kept table.
+was made on any of the sets.
 """
 
 from dataclasses import replace
@@ -12,18 +12,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rfdetr.arch import Arch
 from rfdetr.data.scenes import Scenes, scenes
 from rfdetr.errors import UserError
-from rfdetr.experiments import ch05_full_parts, ch05_full_search
+from rfdetr.experiments import ch05_full_parts, ch05_full_search, ch05_real
 from rfdetr.experiments.base import kept
 from rfdetr.experiments.base.parts import Part, Place
 from rfdetr.experiments.base.profiles import Profile, get_profile
 from rfdetr.experiments.base.studies import Finished, Study
+from rfdetr.experiments.ch05_replays import CERTAIN, exact_setting, nested_table, replayed, replays
 from rfdetr.model.identity import fingerprint
-from rfdetr.search import blocks, budget, cost, grid, replay
+from rfdetr.search import budget, cost, grid
 from rfdetr.search.latency_model import LatencyModel
 
 if TYPE_CHECKING:
@@ -35,8 +34,6 @@ BUDGETS = (0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)
 SETS = ("kept", "small")
 SIZES = {"full": {"seeds": 5, "images": 200}, "smoke": {"seeds": 2, "images": 8}}
 """By profile: seeds of each method, scenes of small objects."""
-CERTAIN = ("token-rule", "token-rule-tenth")
-"""Methods that draw nothing: one seed is all."""
 NAMES = {
     "multifidelity": "few images first (this book's)",
     "token-rule": "rule of tokens",
@@ -68,7 +65,9 @@ _CALL = "rfdetr.experiments.ch05_regret"
 
 
 def parts(profile: Profile, seed: int) -> list[Part]:
-    """Replays on the kept table, small budgets first; the exact search on the second set; replays on that."""
+    """Replays on the kept table, small budgets first; the exact search on the second set, replays on that;
+    the same for each real domain.
+    """
     source, sizes = kept.load(ch05_full_parts.NAME), SIZES[profile.name]
     digests = source.record["tables"]
     latencies = Part(
@@ -81,21 +80,13 @@ def parts(profile: Profile, seed: int) -> list[Part]:
         for triple in grid.units(profile.recipe.search)
     ]
     found: dict[str, list[Part]] = {}
+    seeds = range(seed, seed + sizes["seeds"])
     for name in SETS:
         needs = ("latencies",) if name == "kept" else ("latencies", *(part.name for part in exact))
         common = {"profile": profile.name, **(_of(digests, "table") if name == "kept" else {})}
-        found[name] = [
-            Part(
-                f"{name}-{sampler}-{s}-{cut:g}",
-                f"{_CALL}:{name}_part",
-                {**common, "budget": cut, "sampler": sampler, "seed": s},
-                needs,
-            )
-            for cut in BUDGETS
-            for sampler in reversed(budget.SAMPLERS)
-            for s in range(seed, seed + (1 if sampler in CERTAIN else sizes["seeds"]))
-        ]
-    return [latencies, *found["kept"], *exact, *found["small"]]
+        found[name] = replays(name, f"{_CALL}:{name}_part", common, needs, BUDGETS, seeds)
+    real = ch05_real.parts(profile, _of(digests, "latency"), seeds)
+    return [latencies, *found["kept"], *exact, *found["small"], *real]
 
 
 def _of(digests: "dict[str, str]", table: str) -> dict[str, str]:
@@ -122,7 +113,9 @@ def kept_part(
 def small_part(place: Place, profile: str, budget: float, sampler: str, seed: int) -> dict[str, Any]:
     """The same on the scenes of small objects."""
     values = {name: place.value(name) for name in place.needs if name.startswith("unit-")}
-    return _replayed(place, small_table(values), SIZES[profile]["images"], profile, budget, sampler, seed)
+    return _replayed(
+        place, nested_table(values.values()), SIZES[profile]["images"], profile, budget, sampler, seed
+    )
 
 
 def _replayed(
@@ -136,16 +129,7 @@ def _replayed(
 ) -> dict[str, Any]:
     source, knobs = kept.load(ch05_full_parts.NAME), list(Arch.KNOBS)
     known = source.tables["table"][knobs].assign(predicted_ms=place.value("latencies"))
-    rows = replay.regret_table(
-        table.merge(known, on=knobs),
-        _costs(profile),
-        images=images,
-        samplers=[sampler],
-        seeds=[seed],
-        costs=[budget],
-        cost="predicted_ms",
-    )
-    return {str(k): v for k, v in rows.iloc[0].to_dict().items()}
+    return replayed(table.merge(known, on=knobs), _costs(profile), images, budget, sampler, seed)
 
 
 @lru_cache(maxsize=1)
@@ -173,16 +157,7 @@ def unit_part(
     evaluator = _evaluator(kept.results_root() / ch05_full_parts.NAME, network, images)
     setting = (triple[0], triple[1], triple[2])
     pairs = grid.units(get_profile(profile).recipe.search)[setting]
-    order, matches, seconds = evaluator.block(setting, pairs, range(images))
-    steps = blocks.levels(images)
-    found = [matches[""].on(np.arange(block.start, block.stop)) for block in blocks.blocks(steps)]
-    nested = blocks.nested_ap(evaluator.images.truth, found)
-    return {
-        "triple": triple,
-        "pairs": [list(pair) for pair in order],
-        "nested": {str(n): row for n, row in zip(steps, nested.tolist(), strict=True)},
-        "seconds": seconds,
-    }
+    return exact_setting(evaluator, setting, pairs)[0]
 
 
 @lru_cache(maxsize=1)
@@ -190,25 +165,13 @@ def _evaluator(folder: Path, network: str, images: int) -> grid.GridEvaluator:
     return grid.GridEvaluator(kept.load(folder.name, folder.parent).network(), small_scenes(images))
 
 
-def small_table(values: "dict[str, Any]") -> "pd.DataFrame":
-    """The five knobs, AP, and AP_20, AP_50, ... of the first so many scenes, from values of `unit_part`."""
-    import pandas as pd
-
-    frames = []
-    for value in values.values():
-        knobs = [[*value["triple"], *pair] for pair in value["pairs"]]
-        columns = {f"AP_{n}": row for n, row in value["nested"].items()}
-        whole = f"AP_{max(map(int, value['nested']))}"
-        frame = pd.DataFrame(knobs, columns=list(Arch.KNOBS)).assign(**columns)
-        frames.append(frame.rename(columns={whole: "AP"}))
-    return pd.concat(frames, ignore_index=True)
-
-
 def collect(finished: Finished) -> None:
-    """Keep one row per set, method, budget and seed, and the exact table of the second set."""
+    """Keep one row per set, method, budget and seed, and the exact tables of all sets but the kept one."""
     import pandas as pd
 
-    found = [{"set": name, **row} for name in SETS for row in finished.values(f"{name}-").values()]
+    sets = {name: f"{name}-" for name in SETS}
+    sets |= {domain: f"real-{domain}-" for domain in ch05_real.DOMAINS[finished.profile.name]}
+    found = [{"set": name, **row} for name, start in sets.items() for row in finished.values(start).values()]
     if not found:
         raise UserError("no search is done yet: run `python -m rfdetr results search-regret`")
     rows = pd.DataFrame(found)
@@ -217,18 +180,20 @@ def collect(finished: Finished) -> None:
     tables = {"regret": rows[["set", "sampler", "budget", "seed", *COLUMNS]]}
     units = finished.values("unit-")
     if len(units) == len(grid.units(finished.profile.recipe.search)):
-        tables["small"] = small_table(units)
+        tables["small"] = nested_table(units.values())
+    real, facts = ch05_real.collected(finished)
     source = kept.load(ch05_full_parts.NAME)
     kept.keep(
         finished.folder,
-        tables,
+        tables | real,
         finished.origin,
         digits=5,
         source={name: source.record["tables"][name] for name in ("table", "latency")},
         images={"kept": source.record["images"], "small": SIZES[finished.profile.name]["images"]},
         small=SMALL,
         unit_seconds=sum(sum(value["seconds"].values()) for value in units.values()),
-        made_by={name: finished.makers(f"{name}-") for name in (*SETS, "unit")},
+        real=facts,
+        made_by={name: finished.makers(f"{name}-") for name in (*SETS, "unit", "exact", "real")},
         missing=finished.plan.missing(),
     )
 
@@ -243,15 +208,20 @@ def summary(rows: "pd.DataFrame") -> "pd.DataFrame":
     return found.assign(seeds=means.size(), lowest=means.min(), highest=means.max()).reset_index()
 
 
-def bounds(medians: "pd.DataFrame", sampler: str = "multifidelity") -> "pd.DataFrame":
+def bounds(medians: "pd.DataFrame", sampler: str = "multifidelity", wider: float = 1.0) -> "pd.DataFrame":
     """What was asked of a method and what it reached, from `summary` of one set. Columns: budget, measure,
-    limit, reached, holds.
+    limit (`wider` times the aim), reached, holds.
     """
     import pandas as pd
 
     mine: Any = medians[medians["sampler"] == sampler].set_index("budget")
     rows = [
-        {"budget": budget_, "measure": measure, "limit": limit, "reached": float(mine.loc[budget_, column])}
+        {
+            "budget": budget_,
+            "measure": measure,
+            "limit": wider * limit,
+            "reached": float(mine.loc[budget_, column]),
+        }
         for budget_, limits in LIMITS.items()
         for (column, measure), limit in limits.items()
         if budget_ in mine.index

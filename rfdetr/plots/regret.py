@@ -36,22 +36,55 @@ def against_cost(medians: "pd.DataFrame", names: Mapping[str, str]) -> "Figure":
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 4.6), sharey=True)
     columns = (("regret_mean", "mean over latencies"), ("regret_worst", "at the worst latency"))
     for axis, (column, title) in zip(axes, columns, strict=True):
-        for sampler, rows in medians.groupby("sampler", sort=False):
-            style = {"linewidth": 1.2, "markersize": 4, **_STYLES.get(str(sampler), {})}
-            rows = rows.sort_values("budget")
-            axis.plot(
-                100 * rows["budget"],
-                rows[column].clip(lower=_LEAST),
-                label=names.get(str(sampler), str(sampler)),
-                **style,
-            )
-        axis.set(xscale="log", yscale="log", title=title, xlabel="cost, % of the exact search")
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        _lines(axis, medians, column, names)
+        axis.set(title=title, xlabel="cost, % of the exact search")
     axes[0].set(ylabel="AP lost (regret)")
-    axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7)
     return figure
+
+
+def by_set(medians: "pd.DataFrame", names: Mapping[str, str]) -> "Figure":
+    """Mean regret against the part of the exact search's operations, one panel per set, one line per method.
+
+    medians   one row per set, sampler and budget (`ch05_regret.summary`);   names: of the methods
+    """
+    import matplotlib.pyplot as plt
+
+    sets = list(dict.fromkeys(medians["set"]))
+    rows = -(-len(sets) // 2)
+    figure, axes = plt.subplots(
+        rows, 2, figsize=(7.2, 1.2 + 2.5 * rows), sharex=True, sharey=True, squeeze=False
+    )
+    for axis, name in zip(axes.flat, sets, strict=False):
+        _lines(axis, medians[medians["set"] == name], "regret_mean", names)
+        axis.set(title=name)
+    for axis in axes.flat[len(sets) :]:
+        axis.set_axis_off()
+    for axis in axes[:, 0]:
+        axis.set(ylabel="mean AP lost")
+    for axis in axes.flat[max(0, len(sets) - 2) : len(sets)]:
+        axis.xaxis.set_tick_params(labelbottom=True)
+        axis.set(xlabel="cost, % of the exact search")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7)
+    return figure
+
+
+def _lines(axis: Any, medians: "pd.DataFrame", column: str, names: Mapping[str, str]) -> None:
+    """One line per method on logarithmic axes."""
+    for sampler, rows in medians.groupby("sampler", sort=False):
+        style = {"linewidth": 1.2, "markersize": 4, **_STYLES.get(str(sampler), {})}
+        rows = rows.sort_values("budget")
+        axis.plot(
+            100 * rows["budget"],
+            rows[column].clip(lower=_LEAST),
+            label=names.get(str(sampler), str(sampler)),
+            **style,
+        )
+    axis.set(xscale="log", yscale="log")
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def bill(table: "pd.DataFrame") -> "Figure":
