@@ -8,20 +8,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from domain_case import GAIN, study, without
+from domain_case import EVERY, GAIN, folder, study, without
 
 from rfdetr.data.scenes import scenes
 from rfdetr.experiments import (
+    ch09_analysis,
     ch09_cost,
     ch09_reading,
     ch09_shown,
     ch09_tables,
+    ch09_within,
     ch_f_claims,
     ch_f_tuning,
     ch_g_transfer,
+    ch_h_architectures,
+    ch_h_claims,
     ch_i_predictions,
 )
+from rfdetr.experiments.ch09_intervals import FEW
 from rfdetr.model.detections import Detections
+from rfdetr.plots import domains as figures
 from rfdetr.plots.pictures import _pairs
 from rfdetr.sources import package_root
 
@@ -34,7 +40,7 @@ def whole():
 
 
 def test_answers_are_given_where_there_are_enough_domains(whole):
-    found = ch09_tables.answers(whole, 200).set_index(["first", "second"])
+    found = ch09_tables.answers(whole).set_index(["first", "second"])
     assert len(found) == len(ch09_tables.QUESTIONS) and (found["domains"] == len(DOMAINS)).all()
     for (first, second), row in found.iterrows():
         gain = GAIN.get(first, 0) - GAIN.get(second, 0)
@@ -42,10 +48,10 @@ def test_answers_are_given_where_there_are_enough_domains(whole):
             assert row["difference"] == pytest.approx(gain, abs=0.002)
             assert row["answer"] == ("yes" if gain > 0 else "no, the opposite")
     assert found.loc[("prior_nas", "nas"), "answer"] == "not resolved"
-    few = ch09_tables.answers(study(DOMAINS[:3]), 50)
-    assert set(few["answer"]) == {f"needs {ch09_reading.FEW} domains"}
+    few = ch09_tables.answers(study(DOMAINS[:3]))
+    assert set(few["answer"]) == {f"needs {FEW} domains"}
     # Only what the result has is asked.
-    some = ch09_tables.answers(study(DOMAINS[:2], ("nas", "fixed")), 50)
+    some = ch09_tables.answers(study(DOMAINS[:2], ("nas", "fixed")))
     assert some["first"].tolist() == ["nas"]
     assert ch09_tables.compared(study(DOMAINS[:2], ("nas", "fixed")), "nas_tuned", "nas") is None
 
@@ -90,22 +96,27 @@ def test_cost_scales_with_what_is_assumed():
 
 
 def test_transfer_of_all_targets(whole):
-    matrix = ch_g_transfer.matrices(whole, 50)
-    assert len(matrix) == 3 * len(DOMAINS) * (len(DOMAINS) + 1)
+    matrix = ch_g_transfer.matrices(whole)
+    assert len(matrix) == 3 * len(DOMAINS) * (len(DOMAINS) + 2)
     own = matrix[matrix["chosen_on"] == matrix["used_on"]]
     assert (own["difference"] == 0).all()
     losses = ch_g_transfer.summary(matrix)
-    assert losses["pairs"].tolist() == [6, 30] * 3 and (losses["worst"] >= losses["mean"]).all()
+    assert losses["pairs"].tolist() == [6, 6, 30] * 3 and (losses["worst"] >= losses["mean"]).all()
     # Choices were made on the pictures that they are tested on: nobody gains.
     assert (losses["mean"] >= 0).all() and (losses["gain"] == 0).all()
+    assert (losses["low"] <= losses["mean"]).all() and (losses["mean"] <= losses["high"]).all()
+    few = ch_g_transfer.summary(ch_g_transfer.matrices(study(DOMAINS[:3])))
+    assert few["low"].isna().all() and not few["resolved"].any() and len(few) == 9
+    alone = ch_g_transfer.summary(ch_g_transfer.matrices(study(DOMAINS[:1])))
+    assert alone["chosen"].tolist() == ["fixed"] * 3
     best = ch_g_transfer.one_for_all(whole)
     assert best["own_loss"].to_numpy() == pytest.approx(0, abs=1e-4) and (best["mean_loss"] > 0).all()
-    gone = ch_g_transfer.matrices(without(whole, "bccd"), 20)
+    gone = ch_g_transfer.matrices(without(whole, "bccd"))
     assert "bccd" not in {*gone["chosen_on"], *gone["used_on"]}
 
 
 def test_gains_by_target_and_by_length(whole):
-    gains = ch_f_tuning.by_target(whole, 100)
+    gains = ch_f_tuning.by_target(whole)
     alone = gains[gains["how"] == "the network alone"]
     assert alone["difference"].to_numpy() == pytest.approx(GAIN["nas_tuned"], abs=1e-9)
     lengths = ch_f_tuning.by_length(whole)
@@ -178,6 +189,96 @@ def test_the_pictures_of_the_repository(name):
 
 
 @pytest.fixture(scope="module")
+def complete(tmp_path_factory):
+    """All that the study plans, in a folder of its form, read as the chapters read it."""
+    return folder(tmp_path_factory.mktemp("results"))
+
+
+def drawn(tables):
+    """The figures of these tables, of a size that a page can show."""
+    import matplotlib.pyplot as plt
+
+    shown = [
+        figures.differences(tables["differences"], "domain", "difference in AP"),
+        figures.differences(tables["steps"], "domain", "gain in AP", "step"),
+        figures.queries_and_objects(tables["queries"]),
+        figures.transfer(tables["transfer"]),
+    ]
+    if len(tables["lengths"]):
+        shown.append(figures.lengths(tables["lengths"]))
+    for figure in shown:
+        figure.canvas.draw()
+        assert 100 < figure.bbox.height < 2000
+    plt.close("all")
+
+
+def walk(result, draw=True):
+    """Every table of these chapters that is read from the kept benchmark, and its figures drawn."""
+    tables = {
+        "means": ch09_tables.by_target(result),
+        "domains": ch09_tables.per_domain(result),
+        "answers": ch09_tables.answers(result),
+        "differences": ch09_tables.compared(result, "nas", "fixed"),
+        "twice": ch09_tables.twice(result),
+        "gains": ch_f_tuning.by_target(result),
+        "lengths": ch_f_tuning.by_length(result),
+        "transfer": ch_g_transfer.matrices(result),
+        "best": ch_g_transfer.one_for_all(result),
+        "queries": ch09_analysis.queries_and_objects(result),
+        "low_latency": ch_h_architectures.low_latency_queries(result.tables["tests"], result.record["fixed"]),
+        "unseen": ch09_within.unseen_by_domain(result),
+        "unseen_sides": ch09_within.unseen_by_side(result),
+        "depths": ch09_within.depths(result),
+        "steps": ch09_within.depth_steps(result),
+    }
+    tables["losses"] = ch_g_transfer.summary(tables["transfer"])
+    if draw:
+        drawn(tables)
+    longer = ch_f_tuning.longer(result)
+    return tables, {"c049": ch_f_claims.c049(longer), "c175": ch_h_claims.c175(tables["low_latency"])}
+
+
+def test_a_complete_benchmark_has_all_rows(complete):
+    covered = ch09_reading.coverage(complete)
+    assert len(covered) == 20 and (covered[["searched", "fine_tuned", "from_scratch"]] == 3).all(axis=None)
+    assert covered["other_lengths"].sum() == 4 and covered["real_prior"].sum() == 3
+    assert "20 of 20" in ch09_reading.words(complete) and "Not in" not in ch09_reading.words(complete)
+    assert ch09_reading.seed_words(complete).startswith("3 seeds")
+    tables, verdicts = walk(complete)
+    assert tables["domains"]["domain"].tolist() == list(EVERY)
+    assert (tables["means"]["domains"] == 20).all() and len(tables["means"]) == 7
+    answers = tables["answers"].set_index("first")
+    assert len(answers) == 7 and answers.loc["prior_nas", "answer"] == f"needs {FEW} domains"
+    assert (answers.drop(index="prior_nas")["over"] == "domains").all()
+    assert len(tables["differences"]) == 21 and len(tables["transfer"]) == 3 * 20 * 22
+    assert tables["losses"]["pairs"].tolist() == [20, 20, 380] * 3
+    assert len(tables["lengths"]) == 4 * 5 and len(tables["queries"]) == len(tables["depths"]) == 20
+    assert len(tables["steps"]) == 3 * 21 and len(tables["unseen"]) == 21
+    # The kept costs are rounded, and still no choice is dearer than its target.
+    assert (tables["best"]["own_loss"] >= -1e-6).all()
+    assert not any(verdict.verdict.startswith("needs") for verdict in verdicts.values())
+
+
+def test_domains_may_go_one_by_one(complete):
+    """Nothing fails with any number of domains, and with few of them nothing general is said."""
+    result = complete
+    # The four with several lengths of training stay longest, so that every table shrinks to nothing.
+    for left, gone in zip(range(19, 0, -1), EVERY[:0:-1], strict=True):
+        result = without(result, gone)
+        assert gone in ch09_reading.words(result).split("Not in this copy")[1]
+        if left not in (19, 12, *range(FEW + 1)):
+            continue
+        tables, verdicts = walk(result, draw=left in (12, 2, 1))
+        assert len(tables["domains"]) == len(tables["queries"]) == left
+        general = tables["answers"].set_index("first").loc["nas"]
+        assert bool(general["resolved"].any()) == (left >= FEW)
+        needs = {verdict.verdict.startswith("needs") for verdict in verdicts.values()}
+        assert needs == {left < FEW}
+        assert bool(ch09_reading.few_words(left)) == (left < FEW)
+        assert tables["losses"]["low"].isna().all() == (left < FEW)
+
+
+@pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return tmp_path_factory.mktemp("store")
 
@@ -188,13 +289,14 @@ PAGES = ("09_rf100vl", "F_fine_tuning", "G_fixed_architecture", "H_discovered_ar
 @pytest.mark.parametrize(
     ("name", "case"),
     [
+        *((name, "complete") for name in PAGES),
         *((name, "one domain gone") for name in PAGES),
         *((name, "searched in part") for name in PAGES[:3]),
         *((name, "none") for name in PAGES[:3]),
         (PAGES[4], "none"),
     ],
 )
-def test_a_page_says_what_is_missing(name, case, whole, store, monkeypatch):
+def test_a_page_says_what_is_missing(name, case, whole, complete, store, monkeypatch):
     """The code of the page, with every state of the kept benchmark."""
     import IPython.display
     import matplotlib.pyplot as plt
@@ -203,6 +305,7 @@ def test_a_page_says_what_is_missing(name, case, whole, store, monkeypatch):
         "none": None,
         "searched in part": study(DOMAINS[:3], ("nas", "fixed")),
         "one domain gone": without(whole, "raccoon"),
+        "complete": complete,
     }[case]
     texts: list[str] = []
     monkeypatch.setattr(
@@ -219,6 +322,9 @@ def test_a_page_says_what_is_missing(name, case, whole, store, monkeypatch):
     plt.close("all")
     page = "\n".join(texts)
     assert "made-with" in page
+    if case == "complete":
+        assert "Not in this copy" not in page and "nothing can be said" not in page.split("afresh")[0]
+        return
     gone = set(DOMAINS) - set([] if result is None else result.tables["tests"]["domain"])
     if name == "F_fine_tuning" and case == "searched in part":
         gone = set(DOMAINS)

@@ -21,7 +21,6 @@ from rfdetr.experiments import ch09_domains as domains
 from rfdetr.experiments import ch09_shown
 from rfdetr.experiments.base import kept, per_image
 from rfdetr.experiments.base.artifacts import Store
-from rfdetr.experiments.base.kept import Kept
 from rfdetr.experiments.base.profiles import PROFILES
 from rfdetr.experiments.base.studies import Study
 from rfdetr.experiments.ch09_study import STUDY
@@ -199,80 +198,16 @@ def test_a_whole_run(smoke):
 
 
 def test_the_analysis_of_a_whole_run(smoke):
-    found = analysis.comparison(smoke, "nas", "fixed", draws=50)
+    found = analysis.comparison(smoke, "nas", "fixed")
     assert found["domain"].tolist() == ["colours", "crowd", "all"]
     assert analysis.averages(smoke.tables["tests"])["domains"].max() == 2
-    matrix = analysis.transfer(smoke, "S", draws=50)
-    assert len(matrix) == 2 * 3
+    matrix = analysis.transfer(smoke, "S")
+    assert len(matrix) == 2 * 4
     own = matrix[matrix["chosen_on"] == matrix["used_on"]]
     assert (own["difference"] == 0).all() and not own["resolved"].any()
     best = analysis.best_for_all(smoke, "M")
     assert (best["mean_loss"] >= 0).all() and (best["worst_loss"] >= best["mean_loss"] - 1e-12).all()
-    table, _ = analysis.queries_and_objects(smoke, draws=20)
+    table = analysis.queries_and_objects(smoke)
     assert set(table["queries"]) <= {6, 12} | set(np.linspace(6, 12, 13))
     with pytest.raises(UserError, match="has no test of raccoon, seed 0"):
         analysis.grid_of(smoke, "test", "raccoon", 0)
-
-
-def made(effects, seeds=3, noise=0.0, spread=0.0, resamples=60):
-    """Tests in which kind "b" is better than "a" by `effects` on each domain."""
-    rng = np.random.default_rng(0)
-    rows, again = [], []
-    for domain, effect in effects.items():
-        image = noise * rng.standard_normal(resamples)
-        for seed in range(seeds):
-            for target in ("N", "S", "M"):
-                base = rng.random()
-                gain = effect + spread * rng.standard_normal()
-                for kind, ap in (("a", base), ("b", base + gain)):
-                    rows.append({"domain": domain, "seed": seed, "target": target, "kind": kind, "AP": ap})
-                    again.append(ap + (image if kind == "b" else 0 * image))
-    return pd.DataFrame(rows), np.array(again)
-
-
-def test_a_certain_gain_is_resolved_and_has_its_size():
-    tests, again = made({"x": 0.05, "y": 0.05})
-    each = analysis.differences(tests, again, "b", "a")
-    assert set(each) == {"x", "y"} and each["x"].diff == pytest.approx([0.05] * 3)
-    whole = analysis.over_domains(each, 200)
-    assert whole.resolved and whole.mean == pytest.approx(0.05) and whole.high - whole.low < 1e-9
-    assert analysis.differences(tests, again, "b", "a", ["S"])["x"].diff == pytest.approx([0.05] * 3)
-    with pytest.raises(UserError, match="no domain has both kinds"):
-        analysis.over_domains(analysis.differences(tests, again, "b", "c"))
-
-
-def test_pictures_seeds_and_domains_widen_the_interval():
-    def width(**kind):
-        effects = kind.pop("effects", {"x": 0.05, "y": 0.05, "z": 0.05})
-        each = analysis.differences(*made(effects, **kind), "b", "a")
-        found = analysis.over_domains(each, 400)
-        return found.high - found.low
-
-    assert width() < 1e-9
-    assert width(noise=0.05) > 0.01
-    assert width(spread=0.05) > 0.01
-    assert width(effects={"x": 0.0, "y": 0.05, "z": 0.1}) > 0.03
-    # A gain on some domains and a loss on others is not resolved, however certain each is.
-    mixed = analysis.differences(*made({"x": 0.1, "y": -0.1, "z": 0.02}), "b", "a")
-    assert not analysis.over_domains(mixed, 400).resolved
-    assert all(analysis.on_domain(paired, 50).resolved for paired in mixed.values())
-
-
-def test_missing_partners_are_left_out():
-    tests, again = made({"x": 0.05, "y": 0.1})
-    kept_rows = ~((tests["domain"] == "y") & (tests["kind"] == "b"))
-    each = analysis.differences(tests[kept_rows].reset_index(drop=True), again[kept_rows], "b", "a")
-    assert set(each) == {"x"}
-
-
-def test_queries_rise_with_objects_when_they_do():
-    rows = [
-        {"domain": f"d{i}", "seed": 0, "target": "S", "kind": "nas", "arch": f"r64-p8-w1-d2-q{q}", "AP": 0.5}
-        for i, q in enumerate((10, 20, 30, 40))
-    ]
-    table = pd.DataFrame([{"domain": f"d{i}", "kind": "real", "objects_per_image": 2.0**i} for i in range(4)])
-    result = Kept({"tests": pd.DataFrame(rows), "domains": table}, {}, None)
-    found, slope = analysis.queries_and_objects(result, 200)
-    assert (
-        slope.mean == pytest.approx(10) and slope.resolved and found["queries"].tolist() == [10, 20, 30, 40]
-    )

@@ -12,6 +12,7 @@ from rfdetr.experiments import ch05_knobs, ch09_reading, ch_h_claims
 from rfdetr.experiments import ch_h_architectures as found
 from rfdetr.experiments.base import kept
 from rfdetr.experiments.base.profiles import PROFILES
+from rfdetr.experiments.ch09_intervals import FEW
 from rfdetr.paper import tables
 
 SPACE = PROFILES["full"].recipe.search
@@ -91,11 +92,31 @@ def test_the_printed_slope_and_its_interval_agree_with_the_printed_p():
 
 
 def test_the_regression_of_objects_on_queries():
-    table = pd.DataFrame({"queries": [10.0, 20, 30, 40], "objects_per_image": [1.0, 2.1, 2.9, 4.0]})
+    rng = np.random.default_rng(0)
+    queries = np.arange(10.0, 10 + 5 * FEW, 5)
+    table = pd.DataFrame({"queries": queries, "objects_per_image": 0.1 * queries + rng.normal(0, 0.1, FEW)})
     again = found.queries_slope(table)
-    assert again["slope"] == pytest.approx(0.098) and again["low"] > 0 and again["points"] == 4
-    assert np.isnan(found.queries_slope(table.iloc[:2])["slope"])
+    assert again["low"] < 0.1 < again["high"] and again["low"] > 0 and again["points"] == FEW
+    # With fewer domains there is a slope and no interval, with two nothing.
+    few = found.queries_slope(table.iloc[: FEW - 1])
+    assert few["slope"] == pytest.approx(0.1, abs=0.03) and np.isnan([few["low"], few["p_value"]]).all()
+    for count in range(3):
+        assert np.isnan(found.queries_slope(table.iloc[:count])["slope"])
     assert np.isnan(found.queries_slope(table.assign(queries=10.0))["slope"])
+
+
+def test_queries_rise_with_objects_when_they_do():
+    table = pd.DataFrame({"queries": [10.0, 20, 30, 40, 50, 60], "objects_per_image": 2.0 ** np.arange(6)})
+    rises = found.queries_per_doubling(table)
+    assert rises["slope"] == pytest.approx(10) and rises["low"] > 0 and rises["tau"] == pytest.approx(1)
+    falls = found.queries_per_doubling(table.assign(queries=table["queries"].to_numpy()[::-1]))
+    assert falls["high"] < 0 and falls["tau"] == pytest.approx(-1)
+    mixed = found.queries_per_doubling(table.assign(queries=[10.0, 60, 20, 50, 30, 40]))
+    assert mixed["low"] < 0 < mixed["high"]
+    assert np.isnan(found.queries_per_doubling(table.iloc[:1])["tau"])
+    # A domain without objects has no logarithm, and takes no part.
+    empty = found.queries_per_doubling(table.assign(objects_per_image=[0, *table["objects_per_image"][1:]]))
+    assert empty["points"] == 5 and empty["slope"] == pytest.approx(10)
 
 
 def choices(counts):
@@ -140,7 +161,7 @@ def test_the_kept_benchmark_in_part_or_not_at_all(tmp_path):
     text = ch09_reading.words(result)
     assert "2 of 20 planned domains searched: bccd, crowd." in text and "raccoon" in text.split("Not in")[1]
     assert "0 of 20" in ch09_reading.words(result, "fine_tuned")
-    assert ch09_reading.few_words(2) and not ch09_reading.few_words(ch09_reading.FEW)
+    assert ch09_reading.few_words(2) and not ch09_reading.few_words(FEW)
     (tmp_path / "fourteen-domains" / "tests.csv").write_text("domain\nbccd\n")
     with pytest.raises(UserError, match="is not the table"):
         ch09_reading.load(tmp_path)

@@ -1,17 +1,17 @@
-"""Answers from the miniature benchmark: differences with intervals, averages over domains, the transfer
-matrix.
+"""Answers from the miniature benchmark: differences between networks, averages over domains, the transfer
+matrix. How wide their intervals are is in `ch09_intervals`.
 
 Reads the kept result of `ch09_collect`. Source: Tables 4, 14, 15 and 17, Figure 5 and Appendices G and H of
 the paper.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from rfdetr.errors import UserError
+from rfdetr.experiments.ch09_intervals import Paired, on_domain, over_domains
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,34 +19,9 @@ if TYPE_CHECKING:
     from rfdetr.experiments.base.kept import Kept
 
 SCALE = 65535
-
-
-@dataclass(frozen=True)
-class Paired:
-    """Differences in AP on one domain: diff [seeds]; resampled [seeds, R] on the same resampled pictures for
-    all seeds (R may be 0).
-    """
-
-    diff: np.ndarray
-    resampled: np.ndarray
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean difference and the ends of its 95 % interval; resolved: the interval leaves out 0."""
-
-    mean: float
-    low: float
-    high: float
-
-    @property
-    def resolved(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
-
-    def row(self) -> dict[str, float | bool]:
-        """For a table: difference, low, high, resolved."""
-        return {"difference": self.mean, "low": self.low, "high": self.high, "resolved": self.resolved}
+FIXED, OTHERS = "fixed", "all others"
+"""What else than a domain an architecture was chosen on, in `transfer`."""
+Indexes: TypeAlias = "int | np.ndarray"
 
 
 def differences(
@@ -78,56 +53,18 @@ def differences(
     return found
 
 
-def on_domain(paired: Paired, draws: int = 2000, seed: int = 0) -> Estimate:
-    """Mean difference on one domain; a draw takes seeds with replacement and one resample of the pictures.
-
-    With one seed the interval is over pictures alone, and says nothing about another training.
-    """
-    rng = np.random.default_rng(seed)
-    return _estimate(float(paired.diff.mean()), [_draw(paired, rng) for _ in range(draws)])
-
-
-def over_domains(each: Mapping[str, Paired], draws: int = 2000, seed: int = 0) -> Estimate:
-    """Mean over domains; a draw takes domains with replacement, then of each its seeds and pictures.
-
-    UserError when there are no domains.
-    """
-    if not each:
-        raise UserError("no domain has both kinds of networks; make the result anew, for longer")
-    rng = np.random.default_rng(seed)
-    domains = list(each.values())
-    found = [
-        float(np.mean([_draw(domains[i], rng) for i in rng.integers(len(domains), size=len(domains))]))
-        for _ in range(draws)
-    ]
-    return _estimate(float(np.mean([paired.diff.mean() for paired in domains])), found)
-
-
-def _draw(paired: Paired, rng: np.random.Generator) -> float:
-    count, resamples = paired.resampled.shape
-    seeds = rng.integers(count, size=count)
-    if not resamples:
-        return float(paired.diff[seeds].mean())
-    return float(paired.resampled[seeds, int(rng.integers(resamples))].mean())
-
-
-def _estimate(mean: float, draws: Iterable[float]) -> Estimate:
-    low, high = np.nanquantile(np.array(list(draws)), [0.025, 0.975])
-    return Estimate(mean, float(low), float(high))
-
-
 def comparison(
-    result: "Kept", first: str, second: str, targets: Iterable[str] | None = None, draws: int = 2000
+    result: "Kept", first: str, second: str, targets: Iterable[str] | None = None
 ) -> "pd.DataFrame":
-    """One row per domain and a last one, "all": domain, seeds, difference, low, high, resolved."""
+    """One row per domain and a last one, "all": domain, seeds, and the fields of `Estimate.row`."""
     import pandas as pd
 
     each = differences(result.tables["tests"], result.arrays["resampled"], first, second, targets)
     rows = [
-        {"domain": domain, "seeds": len(paired.diff), **on_domain(paired, draws).row()}
+        {"domain": domain, "seeds": len(paired.diff), **on_domain(paired).row()}
         for domain, paired in each.items()
     ]
-    whole = over_domains(each, draws).row()
+    whole = over_domains(each).row()
     return pd.DataFrame([*rows, {"domain": "all", "seeds": int(np.sum([r["seeds"] for r in rows])), **whole}])
 
 
@@ -141,51 +78,112 @@ def averages(tests: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def grid_of(result: "Kept", what: str, domain: str, seed: int) -> np.ndarray:
-    """AP of all sub-networks of a domain's supernet: what is "val", "test" [N] or "again" [r, N]."""
+    """AP of all sub-networks of a domain's supernet: what is "val", "test" [N] or "again" [r, N].
+
+    UserError when the result does not have it.
+    """
+    return _whole(result, what, domain, seed) / SCALE
+
+
+def _whole(result: "Kept", what: str, domain: str, seed: int) -> np.ndarray:
     key = f"{what}:{domain}:{seed}"
     if key not in result.arrays:
         raise UserError(f"the kept result has no {what} of {domain}, seed {seed}: make it anew, for longer")
-    return result.arrays[key] / SCALE
+    return result.arrays[key]
 
 
-def transfer(result: "Kept", target: str, draws: int = 2000) -> "pd.DataFrame":
+def seeds_of(result: "Kept") -> dict[str, list[int]]:
+    """Domain -> seeds of which the grid of all sub-networks is there."""
+    found: dict[str, list[int]] = {}
+    for key in result.arrays:
+        what, _, name = key.partition(":")
+        if what == "test" and name:
+            domain, seed = name.rsplit(":", 1)
+            found.setdefault(domain, []).append(int(seed))
+    return found
+
+
+def between(result: "Kept", domain: str, sides: Mapping[int, tuple[Indexes, Indexes]]) -> Paired:
+    """Differences between sub-networks of one supernet on its domain's test pictures.
+
+    sides: seed -> places in the table `grid` of the first and of the second; of several the mean AP counts.
+    """
+    diffs, again = [], []
+    for seed, (first, second) in sides.items():
+        for found, what in ((diffs, "test"), (again, "again")):
+            ap = _whole(result, what, domain, seed)
+            one, other = (ap[..., np.atleast_1d(side)].mean(-1) / SCALE for side in (first, second))
+            found.append(one - other)
+    return Paired(np.array(diffs), np.array(again))
+
+
+def transfer(result: "Kept", target: str) -> "pd.DataFrame":
     """The architecture chosen on one domain, used on another with that one's supernet.
 
-    One row per pair (chosen_on, used_on): seeds, AP_own, AP_other, difference (own choice minus other's, on
-    the test pictures of `used_on`), low, high, resolved. "fixed" as chosen_on is the base's own choice.
+    One row per pair (chosen_on, used_on): seeds, then of the own choice minus the other's on the test
+    pictures of `used_on` the fields of `Estimate.row`. As chosen_on, `FIXED` is the base's own choice, and
+    `OTHERS` the one with the smallest mean loss on the validation pictures of all other domains.
     """
     import pandas as pd
 
-    tests, order = result.tables["tests"], {name: i for i, name in enumerate(result.tables["grid"]["arch"])}
+    chosen = _choices(result, target)
+    domains = list(dict.fromkeys(domain for domain, _ in chosen))
+    every = best_of_others(result, target)
+    fixed = _order(result)[result.record["fixed"][target]]
+    rows = []
+    for used_on in domains:
+        own = {seed: place for (domain, seed), place in chosen.items() if domain == used_on}
+        for chosen_on in [FIXED, OTHERS, *domains]:
+            if chosen_on in (FIXED, OTHERS):
+                one = fixed if chosen_on == FIXED else every.get(used_on)
+                other = dict.fromkeys(own, one)
+            else:
+                other = {seed: chosen.get((chosen_on, seed)) for seed in own}
+            sides = {seed: (own[seed], place) for seed, place in other.items() if place is not None}
+            if sides:
+                head = {"chosen_on": chosen_on, "used_on": used_on, "seeds": len(sides)}
+                rows.append({**head, **on_domain(between(result, used_on, sides)).row()})
+    columns = ["chosen_on", "used_on", "seeds", "difference", "low", "high", "over", "clear", "resolved"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _order(result: "Kept") -> dict[str, int]:
+    return {name: place for place, name in enumerate(result.tables["grid"]["arch"])}
+
+
+def _choices(result: "Kept", target: str) -> dict[tuple[str, int], int]:
+    """(domain, seed) -> place of the domain's own choice."""
+    tests, order = result.tables["tests"], _order(result)
     nas = tests[(tests["kind"] == "nas") & (tests["target"] == target)]
-    chosen = {
+    return {
         (str(domain), int(seed)): order[arch]
         for domain, seed, arch in zip(nas["domain"], nas["seed"], nas["arch"], strict=True)
     }
-    domains = list(dict.fromkeys(nas["domain"]))
-    fixed = order[result.record["fixed"][target]]
-    rows = []
-    for used_on in domains:
-        seeds = [seed for domain, seed in chosen if domain == used_on]
-        grids = {
-            s: (grid_of(result, "test", used_on, s), grid_of(result, "again", used_on, s)) for s in seeds
-        }
-        for chosen_on in ["fixed", *domains]:
-            diffs, again, others = [], [], []
-            for s, (ap, resampled) in grids.items():
-                other = fixed if chosen_on == "fixed" else chosen.get((chosen_on, s))
-                if other is None:
-                    continue
-                own = chosen[used_on, s]
-                diffs.append(ap[own] - ap[other])
-                again.append(resampled[:, own] - resampled[:, other])
-                others.append((ap[own], ap[other]))
-            if diffs:
-                own_ap, other_ap = np.mean(others, axis=0)
-                estimate = on_domain(Paired(np.array(diffs), np.array(again)), draws)
-                head = {"chosen_on": chosen_on, "used_on": used_on, "seeds": len(diffs)}
-                rows.append({**head, "AP_own": own_ap, "AP_other": other_ap, **estimate.row()})
-    return pd.DataFrame(rows)
+
+
+def losses(result: "Kept", what: str, target: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Places of the sub-networks within a target, and by domain how much AP each has less than the domain's
+    best of them, mean over seeds; what is "val" or "test".
+    """
+    # A target is the cost of a sub-network, and the kept table has six digits of it.
+    limit = result.record["limits"][target] * (1 + 1e-5)
+    within = np.flatnonzero(result.tables["grid"]["gflops"] <= limit)
+    found = {}
+    for domain, seeds in seeds_of(result).items():
+        each = [grid_of(result, what, domain, seed)[within] for seed in seeds]
+        found[domain] = np.mean([ap.max() - ap for ap in each], axis=0)
+    return within, found
+
+
+def best_of_others(result: "Kept", target: str) -> dict[str, int]:
+    """Domain -> place of the sub-network with the smallest mean loss on the validation pictures of all other
+    domains; empty where there are no others.
+    """
+    within, each = losses(result, "val", target)
+    if len(each) < 2:
+        return {}
+    whole = np.sum(list(each.values()), axis=0)
+    return {domain: int(within[(whole - loss).argmin()]) for domain, loss in each.items()}
 
 
 def best_for_all(result: "Kept", target: str) -> "pd.DataFrame":
@@ -194,39 +192,22 @@ def best_for_all(result: "Kept", target: str) -> "pd.DataFrame":
 
     An optimistic figure, because the best are picked on the pictures that they are judged on.
     """
-    grid, limit = result.tables["grid"], result.record["limits"][target]
-    names = [key.split(":", 1)[1] for key in result.arrays if key.startswith("test:")]
-    allowed = (grid["gflops"] <= limit).to_numpy()
-    losses: dict[str, list[np.ndarray]] = {}
-    for name in names:
-        domain, seed = name.rsplit(":", 1)
-        ap = grid_of(result, "test", domain, int(seed))[allowed]
-        losses.setdefault(domain, []).append(ap.max() - ap)
-    each = np.array([np.mean(found, axis=0) for found in losses.values()])
-    domains = np.array(list(losses))
-    table = grid.loc[allowed, ["arch", "gflops"]].assign(
-        mean_loss=each.mean(0), worst_loss=each.max(0), worst_domain=domains[each.argmax(0)]
+    within, found = losses(result, "test", target)
+    each, domains = np.array(list(found.values())), np.array(list(found))
+    table = (
+        result.tables["grid"]
+        .iloc[within][["arch", "gflops"]]
+        .assign(mean_loss=each.mean(0), worst_loss=each.max(0), worst_domain=domains[each.argmax(0)])
     )
     return table.sort_values("mean_loss", ignore_index=True)
 
 
-def queries_and_objects(result: "Kept", draws: int = 2000, seed: int = 0) -> "tuple[pd.DataFrame, Estimate]":
-    """Do domains with fewer objects per picture choose fewer queries? One row per domain (objects per
-    picture, mean of the queries chosen, over targets and seeds), and the slope of queries over the binary
-    logarithm of objects, with a bootstrap interval over domains.
+def queries_and_objects(result: "Kept") -> "pd.DataFrame":
+    """Do domains with fewer objects per picture choose fewer queries? One row per domain: domain, kind,
+    objects_per_image, queries (mean of those chosen, over targets and seeds).
     """
     tests, domains = result.tables["tests"], result.tables["domains"]
     nas = tests[tests["kind"] == "nas"]
     queries = nas["arch"].str.extract(r"-q(\d+)$")[0].astype(float)
     mean = queries.groupby(nas["domain"]).mean().rename("queries")
-    table = domains[["domain", "kind", "objects_per_image"]].merge(mean, on="domain")
-    x, y = np.log2(table["objects_per_image"].to_numpy()), table["queries"].to_numpy()
-    rng = np.random.default_rng(seed)
-    drawn = (rng.integers(len(x), size=len(x)) for _ in range(draws))
-    slopes = [_slope(x[which], y[which]) for which in drawn]
-    return table, _estimate(_slope(x, y), slopes)
-
-
-def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    spread = np.var(x)
-    return float(np.mean((x - x.mean()) * (y - y.mean())) / spread) if spread > 0 else float("nan")
+    return domains[["domain", "kind", "objects_per_image"]].merge(mean, on="domain")

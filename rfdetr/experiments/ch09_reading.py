@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rfdetr.experiments.base import kept
 from rfdetr.experiments.ch09_domains import NAME, SIZES
+from rfdetr.experiments.ch09_intervals import FEW
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +25,6 @@ KINDS = {
     "real_prior": "prior_nas",
 }
 """What the study does on a domain -> a kind of test that shows that it was done."""
-FEW = 5
-"""Domains below which nothing is said about domains in general."""
 
 
 def load(root: Path | None = None) -> "Kept | None":
@@ -91,6 +90,23 @@ def few_words(count: int) -> str:
     if count >= FEW:
         return ""
     return (
-        f"With {count} domain{'' if count == 1 else 's'} nothing can be said about domains in general: the"
-        " interval over domains needs more."
+        f"With {count} domain{'' if count == 1 else 's'} nothing can be said about domains in general, which"
+        f" takes at least {FEW}."
+    )
+
+
+def seed_words(result: "Kept") -> str:
+    """How many trainings there are of a domain, and what an interval with one of them leaves out."""
+    tests = result.tables["tests"]
+    seeds = tests[tests["kind"] == "nas"].groupby("domain", sort=False)["seed"].nunique()
+    one, more = seeds.index[seeds == 1].tolist(), seeds.index[seeds > 1].tolist()
+    if not one:
+        few, most = seeds.min(), seeds.max()
+        return f"{few if few == most else f'Between {few} and {most}'} seeds of every domain." if more else ""
+    where = "Every domain was" if not more else f"{', '.join(one)}: each"
+    return (
+        f"{where} trained once: there an interval covers the test pictures, and how much another training"
+        " would change is not in it, so no difference on such a domain is called resolved. An average over"
+        f" at least {FEW} domains holds as many trainings as domains, and its interval covers them. The base"
+        " from which all start was trained once in any case."
     )

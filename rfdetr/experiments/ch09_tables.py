@@ -10,7 +10,7 @@ import numpy as np
 
 from rfdetr.errors import UserError
 from rfdetr.experiments import ch09_analysis as analysis
-from rfdetr.experiments.ch09_reading import FEW
+from rfdetr.experiments.ch09_intervals import FEW, Estimate, over_domains
 from rfdetr.paper import tables
 from rfdetr.paper.arithmetic.cells import SIZES
 from rfdetr.paper.verdicts import records
@@ -67,9 +67,9 @@ def by_target(result: "Kept") -> "pd.DataFrame":
     return wide.assign(network=wide["kind"].map(KINDS))
 
 
-def answers(result: "Kept", draws: int = 2000) -> "pd.DataFrame":
-    """One row per question of `QUESTIONS` that the result has networks for: question, domains, seeds,
-    difference, low, high, resolved, answer; the interval is over domains, seeds and pictures.
+def answers(result: "Kept") -> "pd.DataFrame":
+    """One row per question of `QUESTIONS` that the result has networks for: question, first, second, domains,
+    seeds, the fields of `Estimate.row`, answer.
     """
     import pandas as pd
 
@@ -78,15 +78,15 @@ def answers(result: "Kept", draws: int = 2000) -> "pd.DataFrame":
         each = analysis.differences(result.tables["tests"], result.arrays["resampled"], first, second)
         if not each:
             continue
-        whole = analysis.over_domains(each, draws)
+        whole = over_domains(each)
         head = {"question": question, "first": first, "second": second, "domains": len(each)}
         head["seeds"] = sum(len(paired.diff) for paired in each.values())
         rows.append({**head, **whole.row(), "answer": answer(whole, len(each))})
-    columns = ["question", "first", "second", "domains", "seeds", "difference", "low", "high"]
-    return pd.DataFrame(rows, columns=[*columns, "resolved", "answer"])
+    columns = ["question", "first", "second", "domains", "seeds", "difference", "low", "high", "over"]
+    return pd.DataFrame(rows, columns=[*columns, "clear", "resolved", "answer"])
 
 
-def answer(estimate: analysis.Estimate, domains: int) -> str:
+def answer(estimate: Estimate, domains: int) -> str:
     """Yes, no (it does harm), or not resolved; of too few domains nothing is said."""
     if domains < FEW:
         return f"needs {FEW} domains"
@@ -95,10 +95,10 @@ def answer(estimate: analysis.Estimate, domains: int) -> str:
     return "yes" if estimate.low > 0 else "no, the opposite"
 
 
-def compared(result: "Kept", first: str, second: str, draws: int = 2000) -> "pd.DataFrame | None":
+def compared(result: "Kept", first: str, second: str) -> "pd.DataFrame | None":
     """`ch09_analysis.comparison`, or None where no domain has both kinds."""
     try:
-        return analysis.comparison(result, first, second, draws=draws)
+        return analysis.comparison(result, first, second)
     except UserError:
         return None
 

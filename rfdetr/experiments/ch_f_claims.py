@@ -4,7 +4,7 @@
 
 from typing import TYPE_CHECKING
 
-from rfdetr.experiments.ch09_reading import FEW
+from rfdetr.experiments.ch09_intervals import FEW
 from rfdetr.paper.verdicts import Verdict, by_interval, rounded
 
 if TYPE_CHECKING:
@@ -28,6 +28,6 @@ def c049(longer: "pd.DataFrame | None") -> Verdict:
     return Verdict(
         by_interval(float(row["low"]), float(row["high"])),
         {"AP, difference and 95 %": rounded(row["difference"], row["low"], row["high"]), "domains": domains},
-        "Sub-networks of the supernet after further steps with weight sharing, minus the same before; the"
-        " interval is over domains, seeds and pictures. The number of epochs differs from domain to domain.",
+        "Sub-networks of the supernet after further steps with weight sharing, minus the same before;"
+        " Student's interval over domains. The number of epochs differs from domain to domain.",
     )

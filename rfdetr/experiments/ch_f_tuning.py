@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rfdetr.experiments import ch09_analysis as analysis
+from rfdetr.experiments.ch09_intervals import over_domains
 from rfdetr.experiments.ch09_tables import compared
 from rfdetr.paper import tables
 from rfdetr.paper.arithmetic.cells import SIZES, joined
@@ -54,9 +55,9 @@ def rank_with_size(printed: "pd.DataFrame") -> dict[str, float]:
     return {name: float(stats.kendalltau(range(len(printed)), printed[name])[0]) for name in COLUMNS}
 
 
-def by_target(result: "Kept", draws: int = 2000) -> "pd.DataFrame":
-    """Gain of each way of training further (`WAYS`) by target: target, how, domains, difference, low, high,
-    resolved. Ways that the result does not have are left out.
+def by_target(result: "Kept") -> "pd.DataFrame":
+    """Gain of each way of training further (`WAYS`) by target: target, how, domains, and the fields of
+    `Estimate.row`. Ways that the result does not have are left out.
     """
     import pandas as pd
 
@@ -67,9 +68,9 @@ def by_target(result: "Kept", draws: int = 2000) -> "pd.DataFrame":
                 result.tables["tests"], result.arrays["resampled"], first, second, [target]
             )
             if each:
-                whole = analysis.over_domains(each, draws)
+                whole = over_domains(each)
                 rows.append({"target": target, "how": how, "domains": len(each), **whole.row()})
-    columns = ["target", "how", "domains", "difference", "low", "high", "resolved"]
+    columns = ["target", "how", "domains", "difference", "low", "high", "over", "clear", "resolved"]
     return pd.DataFrame(rows, columns=columns)
 
 

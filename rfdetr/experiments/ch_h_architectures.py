@@ -12,6 +12,7 @@ import numpy as np
 from rfdetr.arch import Arch, SearchSpace, round_resolution
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.experiments import ch05_knobs as knobs
+from rfdetr.experiments.ch09_intervals import FEW
 from rfdetr.paper import tables
 
 if TYPE_CHECKING:
@@ -243,18 +244,39 @@ def printed_queries_slope() -> dict[str, Any]:
 def queries_slope(table: "pd.DataFrame") -> dict[str, Any]:
     """The same regression on the domains of the kept study: objects_per_image on queries.
 
-    table: from `ch09_analysis.queries_and_objects`. All NaN where three different points are missing.
+    table: from `ch09_analysis.queries_and_objects`. As `regression`.
+    """
+    return regression(table["queries"], table["objects_per_image"])
+
+
+def queries_per_doubling(table: "pd.DataFrame") -> dict[str, Any]:
+    """Queries chosen, regressed on the binary logarithm of the objects per image, which one domain of many
+    objects rules less; as `regression`, and tau (Kendall's), which no outlier rules.
     """
     from scipy import stats
 
-    x, y = (table[name].to_numpy(dtype=float) for name in ("queries", "objects_per_image"))
+    table = table[table["objects_per_image"] > 0]
+    x, y = np.log2(table["objects_per_image"].to_numpy(dtype=float)), table["queries"].to_numpy(dtype=float)
+    varies = len(table) > 1 and np.ptp(x) > 0 and np.ptp(y) > 0
+    return {**regression(x, y), "tau": float(stats.kendalltau(x, y)[0]) if varies else np.nan}
+
+
+def regression(x: Any, y: Any) -> dict[str, Any]:
+    """y on x by least squares, one point per domain: slope, low, high (95 %, Student), r_squared, p_value and
+    points. All NaN where three different points are missing; no interval and no p below `FEW` points.
+    """
+    from scipy import stats
+
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    found = dict.fromkeys(("slope", "low", "high", "r_squared", "p_value"), np.nan) | {"points": len(x)}
     if len(x) < 3 or np.ptp(x) == 0:
-        empty = dict.fromkeys(("slope", "low", "high", "r_squared", "p_value"), np.nan)
-        return {**empty, "points": len(x)}
+        return found
     fit = stats.linregress(x, y)
-    half = float(stats.t.ppf(0.975, len(x) - 2)) * float(fit.stderr)
-    ends = {"slope": fit.slope, "low": fit.slope - half, "high": fit.slope + half}
-    return {**ends, "r_squared": fit.rvalue**2, "p_value": fit.pvalue, "points": len(x)}
+    found |= {"slope": float(fit.slope), "r_squared": float(fit.rvalue**2)}
+    if len(x) >= FEW:
+        half = float(stats.t.ppf(0.975, len(x) - 2)) * float(fit.stderr)
+        found |= {"low": found["slope"] - half, "high": found["slope"] + half, "p_value": float(fit.pvalue)}
+    return found
 
 
 def low_latency_queries(tests: "pd.DataFrame", fixed: dict[str, str], target: str = "N") -> "pd.DataFrame":

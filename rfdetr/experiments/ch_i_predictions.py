@@ -91,7 +91,7 @@ def made(result: "Kept", domain: str, dataset: DetectionDataset) -> Shown:
 
 def per_picture(shown: Shown, label: str) -> np.ndarray:
     """AP of one network on every picture by itself, from its detections of scores from `LEAST` on; NaN where
-    there is no object.
+    there is no object. Of masks where objects and detections have them.
     """
     matches = _matches(shown, label, LEAST)
     place = {image: i for i, image in enumerate(matches.image_ids)}
@@ -99,12 +99,13 @@ def per_picture(shown: Shown, label: str) -> np.ndarray:
     return np.array([matches.ap(weights[None])[0] for weights in own])
 
 
-def chosen(shown: Shown, seed: int) -> dict[str, int]:
-    """Picture by rule: that with the median AP of the larger searched network, the worst, and one at random.
+def chosen(shown: Shown, seed: int, label: str = WORDS["nas", "M"]) -> dict[str, int]:
+    """Picture by rule: that with the median AP of one network (the larger searched one), the worst, and one
+    at random.
 
     Pictures without objects take no part; of equals the first.
     """
-    ap = per_picture(shown, WORDS["nas", "M"])
+    ap = per_picture(shown, label)
     valid = np.flatnonzero(~np.isnan(ap))
     if not len(valid):
         return {}
@@ -134,11 +135,14 @@ def counts(every: Sequence[Shown]) -> "pd.DataFrame":
 
 
 def _matches(shown: Shown, label: str, least: float) -> Any:
-    """The detections of one network against the objects, in pixels of the source pictures."""
+    """The detections of one network against the objects, in pixels of the source pictures: masks where both
+    have them (in pictures of the size in which they were detected), else boxes.
+    """
     import torch
 
     from rfdetr.evaluation.bootstrap import Matches
 
+    masks = shown.dataset.has_masks and all(found.masks is not None for found in shown.found[label])
     results = []
     for image, detections in enumerate(shown.found[label]):
         target = shown.dataset[image][1]
@@ -152,4 +156,6 @@ def _matches(shown: Shown, label: str, least: float) -> Any:
                 "boxes": torch.from_numpy(detections.boxes[keep] * scale.astype(np.float32)),
             }
         )
-    return Matches(shown.dataset, results)
+        if masks and detections.masks is not None:
+            results[-1]["masks"] = torch.from_numpy(detections.masks[keep])
+    return Matches(shown.dataset, results, "segm" if masks else "bbox")

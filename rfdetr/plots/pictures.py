@@ -44,7 +44,8 @@ def side_by_side(
     """One image [H, W, 3] with its objects, and beside it what several networks detect in it.
 
     found   label -> detections, already filtered by score. A detection whose class and place (IoU 0.5) are
-            those of an object not yet found is drawn blue, any other one orange
+            those of an object not yet found is drawn blue, any other one orange; with masks, where both have
+            them, the place is that of the mask, which is drawn as well
     misses  draw the objects that were not found as dashed boxes, too
     """
     import matplotlib.pyplot as plt
@@ -71,7 +72,10 @@ def draw_found(
     axis.imshow(pixels, interpolation="nearest")
     axis.axis("off")
     corners = _corners(target, pixels)
-    pairs = _pairs(detections, corners, target.labels.numpy(), _IOU)
+    truth = None if target.masks is None else target.masks.numpy()
+    pairs = _pairs(detections, corners, target.labels.numpy(), _IOU, truth)
+    for mask, pair in zip(() if detections.masks is None else detections.masks, pairs, strict=False):
+        _area(axis, mask, _FALSE if pair is None else _FOUND)
     for box, name, score, pair in zip(
         detections.boxes, detections.names, detections.scores, pairs, strict=True
     ):
@@ -88,8 +92,14 @@ def matched(detections: "Detections", boxes: np.ndarray, labels: np.ndarray, iou
     return [pair is not None for pair in _pairs(detections, boxes, labels, iou)]
 
 
-def _pairs(detections: "Detections", boxes: np.ndarray, labels: np.ndarray, iou: float) -> "list[int | None]":
-    """Index of the object that each detection finds, or None."""
+def _pairs(
+    detections: "Detections",
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    iou: float,
+    masks: np.ndarray | None = None,
+) -> "list[int | None]":
+    """Index of the object that each detection finds, or None: by masks [M, H, W] where both have them."""
     import torch
 
     from rfdetr.training.boxes import overlaps
@@ -98,7 +108,10 @@ def _pairs(detections: "Detections", boxes: np.ndarray, labels: np.ndarray, iou:
         low, high = torch.from_numpy(np.asarray(corners, dtype=np.float64)).split(2, dim=-1)
         return torch.cat([(low + high) / 2, high - low], dim=-1)
 
-    shared = overlaps(centred(detections.boxes)[:, None], centred(boxes)[None])[0].numpy()
+    if masks is not None and detections.masks is not None:
+        shared = _mask_overlaps(detections.masks, masks)
+    else:
+        shared = overlaps(centred(detections.boxes)[:, None], centred(boxes)[None])[0].numpy()
     taken: set[int] = set()
     pairs: list[int | None] = [None] * len(detections)
     for index in np.argsort(-detections.scores, kind="stable"):
@@ -110,6 +123,13 @@ def _pairs(detections: "Detections", boxes: np.ndarray, labels: np.ndarray, iou:
             taken.add(best)
             pairs[index] = best
     return pairs
+
+
+def _mask_overlaps(found: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """IoU of bool masks [N, H, W] and [M, H, W]: [N, M]."""
+    one, other = (each.reshape(len(each), -1).astype(np.float64) for each in (found, masks))
+    shared = one @ other.T
+    return shared / np.maximum(one.sum(1)[:, None] + other.sum(1)[None] - shared, 1)
 
 
 def _corners(target: "Target", pixels: np.ndarray) -> np.ndarray:
@@ -125,6 +145,17 @@ def _objects(axis: Any, pixels: np.ndarray, target: "Target", names: tuple[str, 
             axis.contour(mask, levels=[0.5], colors=[_FALSE], linewidths=0.7)
     for box, label in zip(_corners(target, pixels), target.labels.tolist(), strict=True):
         _box(axis, box, names[label], _TRUE)
+
+
+def _area(axis: Any, mask: np.ndarray, colour: str) -> None:
+    """A mask [H, W] as a translucent area with its outline."""
+    from matplotlib.colors import to_rgb
+
+    if mask.any():
+        layer = np.zeros((*mask.shape, 4))
+        layer[mask] = (*to_rgb(colour), 0.35)
+        axis.imshow(layer, interpolation="nearest")
+        axis.contour(mask, levels=[0.5], colors=[colour], linewidths=1.0)
 
 
 def _frame(axis: Any, box: np.ndarray, colour: str, dashed: bool = False) -> None:

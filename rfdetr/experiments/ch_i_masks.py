@@ -1,0 +1,169 @@
+"""Masks on a small real set: a segmenter trained for the page with predictions, its pictures in the
+repository.
+
+Source: v2 Appendix M and Figure 8, whose second half shows masks. The detector that the miniature benchmark
+starts from (`ch09_domains`) gets a mask head and is trained further with weight sharing on a few dozen
+pictures of sweets on plates, where every object has a polygon.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rfdetr.arch import Arch, SearchSpace
+from rfdetr.data.dataset import DetectionDataset
+from rfdetr.data.registry import SHARES, load_dataset
+from rfdetr.experiments.base import fitting, kept
+from rfdetr.experiments.base.artifacts import Store
+from rfdetr.experiments.base.parts import Place
+from rfdetr.experiments.base.profiles import PROFILES, Profile
+from rfdetr.experiments.ch09_shown import LEAST
+from rfdetr.experiments.ch_i_predictions import Shown
+from rfdetr.files import atomic_path, sha256_file
+from rfdetr.model.weights import with_classes, with_mask_head
+
+if TYPE_CHECKING:
+    from rfdetr.experiments.base.kept import Kept
+    from rfdetr.model.detector import RFDETR
+
+NAME = "kuih"
+FILE = "kuih-masks.zip"
+MODULES = (*fitting.MODULES, "rfdetr.data.registry")
+_QUALITY, _DIGITS = 78, 1  # of the JPEG files; of the polygons' corners, px
+
+
+@dataclass(frozen=True)
+class Masked:
+    """How much is trained: steps, pictures per step, sub-networks that a step draws from, and those that are
+    shown, by the words of the page.
+    """
+
+    steps: int
+    batch_size: int
+    training: SearchSpace
+    shown: dict[str, Arch]
+
+
+_CPU = Masked(
+    150,
+    8,
+    SearchSpace((96, 128), (8, 16), (1,), (3,), (20,)),
+    {"few tokens": Arch(96, 16, 1, 3, 20), "many tokens": Arch(128, 8, 1, 3, 20)},
+)
+_SMOKE = Masked(2, 2, SearchSpace((64,), (16,), (1,), (1,), (10,)), {"few tokens": Arch(64, 16, 1, 1, 10)})
+MASKED = {"cpu": _CPU, "smoke": _SMOKE}
+"""By profile; other profiles take that of cpu."""
+
+
+def pack(splits: Sequence[DetectionDataset], path: Path) -> None:
+    """Write splits with their pictures as they come, and their polygons in pixels of these, as a COCO folder
+    in a zip file.
+    """
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
+        for dataset in splits:
+            coco: dict[str, Any] = {"images": [], "annotations": [], "categories": dataset.coco["categories"]}
+            by_image: dict[int, list[dict[str, Any]]] = {}
+            for annotation in dataset.coco["annotations"]:
+                by_image.setdefault(annotation["image_id"], []).append(annotation)
+            for index in range(len(dataset)):
+                pixels, target = dataset[index]
+                name, (height, width) = f"{index:03d}.jpg", pixels.shape[:2]
+                coco["images"].append(
+                    {"id": target.image_id, "file_name": name, "height": height, "width": width}
+                )
+                scale = (width / target.size[1], height / target.size[0])
+                coco["annotations"] += [_small(a, scale) for a in by_image.get(target.image_id, [])]
+                _write(file, f"{dataset.split}/{name}", _jpeg(pixels), zipfile.ZIP_STORED)
+            content = json.dumps(coco, separators=(",", ":")).encode()
+            _write(file, f"{dataset.split}/_annotations.coco.json", content, zipfile.ZIP_DEFLATED)
+
+
+def _small(annotation: dict[str, Any], scale: tuple[float, float]) -> dict[str, Any]:
+    """An annotation with polygons in a picture of another size."""
+    polygons = [
+        np.round(np.reshape(polygon, (-1, 2)) * scale, _DIGITS).ravel().tolist()
+        for polygon in annotation["segmentation"]
+    ]
+    box = np.round(np.reshape(annotation["bbox"], (2, 2)) * scale, _DIGITS).ravel().tolist()
+    area = round(annotation["area"] * scale[0] * scale[1], 2)
+    return {**annotation, "segmentation": polygons, "bbox": box, "area": area}
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "JPEG", quality=_QUALITY)
+    return content.getvalue()
+
+
+def _write(file: zipfile.ZipFile, name: str, content: bytes, how: int) -> None:
+    # A fixed date, so that the same content gives the same archive.
+    file.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, how)
+
+
+def pictures(store: Store, root: Path | None = None) -> dict[str, DetectionDataset] | None:
+    """Training and test pictures by split, from the file in the repository; None where it is not there."""
+    path = (root or kept.results_root()) / "test-pictures" / FILE
+    if not path.is_file():
+        return None
+
+    def build(work: Path) -> None:
+        with zipfile.ZipFile(path) as file:
+            file.extractall(work / NAME)
+
+    folder = store.artifact("mask-pictures", {"file": sha256_file(path)}, build) / NAME
+    none = dict.fromkeys(SHARES, 0.0)
+    return {split: load_dataset(folder, split, shares=none, masks=True) for split in ("train", "test")}
+
+
+def trained(profile: Profile, seed: int, store: Store, base: "Kept", train: DetectionDataset) -> "RFDETR":
+    """The benchmark's base with a mask head, trained further on `train`; made once per profile and seed."""
+    sizes = masked(profile)
+
+    def build(work: Path) -> None:
+        import torch
+
+        torch.manual_seed(seed)
+        start, _ = with_classes(base.network(), categories=train.category_ids)
+        start, _ = with_mask_head(start)
+        place = Place(work, "masks", fitting.fastest_device())
+        model, _ = fitting.fit(place, start, train, sizes.training, _recipe(sizes, seed))
+        kept.write_network(model, work / "network.safetensors")
+
+    key = {
+        "base": sha256_file(base.folder / "network.safetensors"),
+        "data": train.fingerprint,
+        "recipe": {**_recipe(sizes, seed), "betas": list(_recipe(sizes, seed)["betas"])},
+        "archs": [arch.id for arch in sizes.training.archs()],
+    }
+    return kept.read_network(store.artifact("masks", key, build, MODULES) / "network.safetensors")
+
+
+def masked(profile: Profile) -> Masked:
+    """The sizes of a profile."""
+    return MASKED.get(profile.name, _CPU)
+
+
+def _recipe(sizes: Masked, seed: int) -> dict[str, Any]:
+    changes = {
+        "steps": sizes.steps,
+        "warmup_steps": max(1, sizes.steps // 10),
+        "batch_size": sizes.batch_size,
+    }
+    return {**PROFILES["cpu"].recipe.train, **changes, "seed": seed, "augment": True}
+
+
+def predicted(model: "RFDETR", test: DetectionDataset, profile: Profile) -> Shown:
+    """What the two sub-networks find in every test picture."""
+    pixels = [test[image][0] for image in range(len(test))]
+    found = {
+        words: model.predict(pixels, arch, threshold=LEAST) for words, arch in masked(profile).shown.items()
+    }
+    return Shown(NAME, test, found)

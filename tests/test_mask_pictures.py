@@ -1,0 +1,111 @@
+"""Chapter I's masks: pictures with polygons in the repository, a segmenter for a moment, hits by mask."""
+
+import numpy as np
+import pytest
+
+from rfdetr.experiments import ch09_reading, ch_i_masks, ch_i_predictions
+from rfdetr.experiments.base.artifacts import Store
+from rfdetr.experiments.base.profiles import PROFILES
+from rfdetr.experiments.ch_i_predictions import Shown
+from rfdetr.model.detections import Detections
+from rfdetr.plots.pictures import _pairs
+from rfdetr.sources import package_root
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def sweets(store):
+    return ch_i_masks.pictures(store)
+
+
+def test_the_pictures_of_the_repository_have_masks_where_their_boxes_are(sweets):
+    readme = (package_root() / "results" / "test-pictures" / "README.md").read_text("utf-8")
+    assert f"| `{ch_i_masks.FILE}` | {len(sweets['train'])} + {len(sweets['test'])} |" in readme
+    for split, dataset in sweets.items():
+        assert dataset.split == split and dataset.has_masks and dataset.name == ch_i_masks.NAME
+        for index in range(len(dataset)):
+            pixels, target = dataset[index]
+            assert pixels.shape == (128, 128, 3) and len(target)
+            for box, mask in zip(target.boxes.numpy(), target.masks.numpy(), strict=True):
+                ys, xs = np.nonzero(mask)
+                ends = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+                wanted = 128 * np.concatenate([box[:2] - box[2:] / 2, box[:2] + box[2:] / 2])
+                assert np.abs(ends - wanted).max() < 2
+    ids = [{image["id"] for image in dataset.coco["images"]} for dataset in sweets.values()]
+    assert all(len(found) == len(dataset) for found, dataset in zip(ids, sweets.values(), strict=True))
+
+
+def test_no_file_no_pictures(store, tmp_path):
+    assert ch_i_masks.pictures(store, tmp_path) is None
+
+
+def test_packing_keeps_the_objects(sweets, tmp_path):
+    some = [dataset.subset(range(0, 8, 2)) for dataset in sweets.values()]
+    for name in ("a", "b"):
+        ch_i_masks.pack(some, tmp_path / "test-pictures" / f"{name}.zip")
+    one, two = ((tmp_path / "test-pictures" / f"{name}.zip").read_bytes() for name in ("a", "b"))
+    assert one == two
+    (tmp_path / "test-pictures" / "a.zip").rename(tmp_path / "test-pictures" / ch_i_masks.FILE)
+    again = ch_i_masks.pictures(Store(tmp_path / "store"), tmp_path)
+    for split, source in zip(("train", "test"), some, strict=True):
+        for index in range(4):
+            (picture, target), (pixels, truth) = again[split][index], source[index]
+            assert np.abs(picture.astype(int) - pixels).mean() < 4
+            assert target.labels.equal(truth.labels)
+            np.testing.assert_allclose(target.boxes.numpy(), truth.boxes.numpy(), atol=2e-3)
+            assert (target.masks != truth.masks).float().mean() < 0.01
+
+
+def exact(dataset, shift=0):
+    """All objects found, with masks moved by some pixels."""
+    found = []
+    for index in range(len(dataset)):
+        _, target = dataset[index]
+        half = target.boxes[:, 2:] / 2
+        corners = np.concatenate([target.boxes[:, :2] - half, target.boxes[:, :2] + half], 1) * 128
+        masks = np.roll(target.masks.numpy(), shift, axis=2)
+        scores = np.full(len(target), 0.9, dtype=np.float32)
+        found.append(
+            Detections(corners.astype(np.float32), scores, target.labels.numpy(), (128, 128), masks=masks,
+                       categories=dataset.category_ids)
+        )  # fmt: skip
+    return found
+
+
+def test_hits_are_those_of_the_masks(sweets):
+    test = sweets["test"]
+    shown = Shown("kuih", test, {"exact": exact(test), "elsewhere": exact(test, 64)})
+    counted = ch_i_predictions.counts([shown]).set_index("network")
+    assert counted.loc["exact", "missed"] == counted.loc["exact", "false"] == 0
+    # Boxes are right in both.
+    assert counted.loc["elsewhere", "missed"] > 0.9 * counted.loc["elsewhere", "objects"]
+    assert ch_i_predictions.per_picture(shown, "exact") == pytest.approx(1)
+    assert set(ch_i_predictions.chosen(shown, 0, "exact")) == {"median", "worst", "random"}
+    for index in range(4):
+        _, target = test[index]
+        truth = target.masks.numpy()
+        for label, hits in (("exact", True), ("elsewhere", False)):
+            one = shown.found[label][index]
+            pairs = _pairs(one, one.boxes, target.labels.numpy(), 0.5, truth)
+            assert all((pair is not None) == hits for pair in pairs)
+            assert None not in _pairs(one, one.boxes, target.labels.numpy(), 0.5)
+
+
+def test_a_segmenter_is_trained_once_and_shows_masks(sweets, store):
+    base = ch09_reading.load()
+    profile = PROFILES["smoke"]
+    model = ch_i_masks.trained(profile, 0, store, base, sweets["train"])
+    assert model.config.segmentation and model.config.num_classes == len(sweets["train"].class_names)
+    count = len(list(store.root.glob("masks-*")))
+    ch_i_masks.trained(profile, 0, store, base, sweets["train"])
+    assert len(list(store.root.glob("masks-*"))) == count
+    shown = ch_i_masks.predicted(model, sweets["test"].subset(3), profile)
+    for found in shown.found.values():
+        assert len(found) == 3 and all(one.masks.shape[1:] == (128, 128) for one in found)
+    for sizes in ch_i_masks.MASKED.values():
+        drawn = set(sizes.training.triples())
+        assert all(arch.encoder in drawn for arch in sizes.shown.values())
