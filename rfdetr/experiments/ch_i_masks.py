@@ -118,7 +118,7 @@ def pictures(store: Store, root: Path | None = None) -> dict[str, DetectionDatas
         with zipfile.ZipFile(path) as file:
             file.extractall(work / NAME)
 
-    folder = store.artifact("mask-pictures", {"file": sha256_file(path)}, build) / NAME
+    folder = store.artifact("mask-pictures", {"file": sha256_file(path), "folder": NAME}, build) / NAME
     none = dict.fromkeys(SHARES, 0.0)
     return {split: load_dataset(folder, split, shares=none, masks=True) for split in ("train", "test")}
 
