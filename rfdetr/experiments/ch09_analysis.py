@@ -108,7 +108,8 @@ def between(result: "Kept", domain: str, sides: Mapping[int, tuple[Indexes, Inde
 
     sides: seed -> places in the table `grid` of the first and of the second; of several the mean AP counts.
     """
-    diffs, again = [], []
+    diffs: list[np.ndarray] = []
+    again: list[np.ndarray] = []
     for seed, (first, second) in sides.items():
         for found, what in ((diffs, "test"), (again, "again")):
             ap = _whole(result, what, domain, seed)
@@ -133,12 +134,9 @@ def transfer(result: "Kept", target: str) -> "pd.DataFrame":
     rows = []
     for used_on in domains:
         own = {seed: place for (domain, seed), place in chosen.items() if domain == used_on}
+        same = {FIXED: fixed, OTHERS: every.get(used_on)}
         for chosen_on in [FIXED, OTHERS, *domains]:
-            if chosen_on in (FIXED, OTHERS):
-                one = fixed if chosen_on == FIXED else every.get(used_on)
-                other = dict.fromkeys(own, one)
-            else:
-                other = {seed: chosen.get((chosen_on, seed)) for seed in own}
+            other = {seed: same.get(chosen_on, chosen.get((chosen_on, seed))) for seed in own}
             sides = {seed: (own[seed], place) for seed, place in other.items() if place is not None}
             if sides:
                 head = {"chosen_on": chosen_on, "used_on": used_on, "seeds": len(sides)}

@@ -134,5 +134,6 @@ def _by_depth(result: "Kept") -> dict[int, np.ndarray]:
     encoder = ["resolution", "patch_size", "windows"]
     most = every[every["queries"] == every.groupby(encoder)["queries"].transform("max")]
     whole = most.groupby(encoder)["decoder_layers"].transform("nunique") == most["decoder_layers"].nunique()
-    parts = most[whole].sort_values(encoder).groupby("decoder_layers")["place"]
-    return {int(depth): part.to_numpy() for depth, part in parts}  # type: ignore[call-overload]
+    ordered = most[whole].sort_values(encoder)
+    layers, places = (ordered[name].to_numpy(dtype=int) for name in ("decoder_layers", "place"))
+    return {int(depth): places[layers == depth] for depth in np.unique(layers)}

@@ -193,9 +193,10 @@ def transfer(matrix: "pd.DataFrame") -> "Figure":
 
 def _square(part: "pd.DataFrame", lines: list[str], columns: list[str]) -> "tuple[np.ndarray, np.ndarray]":
     """Differences [lines, columns], NaN where there is none, and whether their interval leaves out 0."""
-    wide = part.pivot(index="chosen_on", columns="used_on", values=["difference", "low", "high"])
     found = [
-        wide[name].reindex(index=lines, columns=columns).to_numpy(dtype=float)
+        part.pivot(index="chosen_on", columns="used_on", values=name)
+        .reindex(index=lines, columns=columns)
+        .to_numpy(dtype=float)
         for name in ("difference", "low", "high")
     ]
     return found[0], (found[1] > 0) | (found[2] < 0)
