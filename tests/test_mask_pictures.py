@@ -25,6 +25,7 @@ def sweets(store):
 def test_the_pictures_of_the_repository_have_masks_where_their_boxes_are(sweets):
     readme = (package_root() / "results" / "test-pictures" / "README.md").read_text("utf-8")
     assert f"| `{ch_i_masks.FILE}` | {len(sweets['train'])} + {len(sweets['test'])} |" in readme
+    apart = []
     for split, dataset in sweets.items():
         assert dataset.split == split and dataset.has_masks and dataset.name == ch_i_masks.NAME
         for index in range(len(dataset)):
@@ -34,7 +35,10 @@ def test_the_pictures_of_the_repository_have_masks_where_their_boxes_are(sweets)
                 ys, xs = np.nonzero(mask)
                 ends = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
                 wanted = 128 * np.concatenate([box[:2] - box[2:] / 2, box[:2] + box[2:] / 2])
-                assert np.abs(ends - wanted).max() < 2
+                # Never outside the box; a thin tip of an outline may fill no pixel.
+                assert (ends[:2] > wanted[:2] - 1.5).all() and (ends[2:] < wanted[2:] + 1.5).all()
+                apart.append(np.abs(ends - wanted).max())
+    assert np.median(apart) < 1 and max(apart) < 8
     ids = [{image["id"] for image in dataset.coco["images"]} for dataset in sweets.values()]
     assert all(len(found) == len(dataset) for found, dataset in zip(ids, sweets.values(), strict=True))
 
@@ -93,6 +97,9 @@ def test_hits_are_those_of_the_masks(sweets):
             pairs = _pairs(one, one.boxes, target.labels.numpy(), 0.5, truth)
             assert all((pair is not None) == hits for pair in pairs)
             assert None not in _pairs(one, one.boxes, target.labels.numpy(), 0.5)
+            nothing = one.filter(one.scores > 1)
+            assert _pairs(nothing, one.boxes, target.labels.numpy(), 0.5, truth) == []
+            assert _pairs(one, one.boxes[:0], target.labels.numpy()[:0], 0.5, truth[:0]) == [None] * len(one)
 
 
 def test_a_segmenter_is_trained_once_and_shows_masks(sweets, store):

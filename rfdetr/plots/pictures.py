@@ -127,7 +127,9 @@ def _pairs(
 
 def _mask_overlaps(found: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """IoU of bool masks [N, H, W] and [M, H, W]: [N, M]."""
-    one, other = (each.reshape(len(each), -1).astype(np.float64) for each in (found, masks))
+    # No mask has no pixels either, so their number cannot be left to NumPy.
+    size = int(np.prod(masks.shape[1:]))
+    one, other = (each.reshape(len(each), size).astype(np.float64) for each in (found, masks))
     shared = one @ other.T
     return shared / np.maximum(one.sum(1)[:, None] + other.sum(1)[None] - shared, 1)
 
