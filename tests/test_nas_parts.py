@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from rfdetr import Arch, SearchSpace, UserError
 from rfdetr.data.dataset import Target
 from rfdetr.data.scenes import scenes
 from rfdetr.evaluation.outcomes import best_threshold, confusion, outcome, precision_recall
-from rfdetr.nas import choose, html, plan
+from rfdetr.nas import choose, html, plan, words
 from rfdetr.nas.baseline import fixed_arch
 from rfdetr.nas.look import Shape, propose
 from rfdetr.nas.options import NasOptions
@@ -175,6 +176,45 @@ def test_the_best_network_of_every_latency_is_picked():
 def test_without_targets_the_useful_part_of_the_front_is_spread():
     wanted = choose.targets(NasOptions(data="digits"), table(), "AP")
     assert [round(t["ms"], 6) for t in wanted] == [2.0, 4.0, 8.0]
+
+
+def test_what_is_chosen_by_a_prediction_is_timed_and_gives_way_when_it_is_too_slow(tmp_path, monkeypatch):
+    real = {1.0: 1.1, 2.0: 2.1, 4.0: 6.0, 8.0: 8.5}  # ms: predicted -> measured
+    asked = []
+
+    class Timed:
+        """Stands for the runtime: knows what each network takes."""
+
+        def __init__(self, *_):
+            self.known = set()
+
+        def measure(self, archs):
+            new = {arch.id for arch in archs} - self.known
+            self.known |= new
+            asked.extend(new)
+            return len(new)
+
+        def onto(self, data, seed):
+            ids = [Arch(*row).id for row in data[list(Arch.KNOBS)].to_numpy()]
+            slow = data["predicted_ms"].map(real).where([name in self.known for name in ids])
+            return data.assign(latency_ms=slow, time_ms=slow.fillna(data["predicted_ms"]))
+
+    predicted = table().assign(latency_ms=np.nan, time_ms=lambda d: d["predicted_ms"])
+    (tmp_path / "latency.csv").write_text("")
+    monkeypatch.setattr(choose, "Timings", Timed)
+    monkeypatch.setattr(choose, "fingerprint", lambda model: "")
+    options = NasOptions(data="digits", targets_ms=(2.5, 5.0))
+    run = SimpleNamespace(options=options, metric="AP", table=lambda: predicted, folder=lambda _: tmp_path)
+    found = choose.timed_picks(run, None, tmp_path)
+    assert [(e["latency_ms"], e["timed"], len(e["targets"])) for e in found] == [(2.1, True, 2)]
+    assert len(asked) == 2  # the first choices; the one that gave way had been timed, too
+
+
+def test_fine_tuning_is_better_worse_or_not_resolved():
+    rows = [
+        {"better": low > 0, "low": low, "high": high} for low, high in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1))
+    ]
+    assert [words.fine_tuning(row).split(":")[0] for row in rows] == ["better", "worse", "not resolved"]
 
 
 def test_nothing_that_fits_is_an_error_with_the_nearest():

@@ -6,6 +6,7 @@ over pictures.
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,10 @@ from rfdetr.evaluation.bootstrap import Matches, bootstrap_ap
 from rfdetr.evaluation.coco import CocoResult, evaluate
 from rfdetr.files import strict, write_json
 from rfdetr.model.detector import RFDETR
+from rfdetr.model.identity import fingerprint
 from rfdetr.nas.options import NasOptions
 from rfdetr.search.pareto import front, latency_column, published_latency, select
+from rfdetr.search.timing import Protocol, Timings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +35,7 @@ SPREAD = (0.0, 0.5, 1.0)
 USEFUL = 0.5
 """That part has at least this share of the best accuracy."""
 RESAMPLES = 1000
+_ROUNDS = 8  # of timing what is chosen; two nearly always do
 
 
 def targets(options: NasOptions, table: "pd.DataFrame", metric: str) -> list[dict[str, Any]]:
@@ -82,6 +86,25 @@ def pick(table: "pd.DataFrame", wanted: Sequence[dict[str, Any]], metric: str) -
     return [*found.values(), *({"refused": text} for text in refused)]
 
 
+def timed_picks(run: "Run", model: RFDETR, folder: Path) -> list[dict[str, Any]]:
+    """`pick` from the search's table, whose predicted choices are timed until all that are chosen are.
+
+    A choice that turns out slower than its target gives way to the next one. Targets that nobody asked for
+    move with the front.
+    """
+    table, options = run.table(), run.options
+    if not (folder / "latency.csv").is_file():
+        shutil.copyfile(run.folder("search") / "latency.csv", folder / "latency.csv")
+    protocol = Protocol(options.runtime, options.precision, options.threads)
+    timings = Timings(folder, model, fingerprint(model), protocol)
+    for _ in range(_ROUNDS):
+        entries = pick(table, targets(options, table, run.metric), run.metric)
+        if not timings.measure(Arch.parse(entry["arch"]) for entry in entries if "arch" in entry):
+            break
+        table = timings.onto(table, options.seed)
+    return entries
+
+
 def scored(
     model: RFDETR, dataset: DetectionDataset, arch: Arch, metric: str, seed: int
 ) -> tuple[dict[str, Any], CocoResult]:
@@ -109,7 +132,7 @@ def scored(
 def choose(run: "Run", folder: Path) -> dict[str, Any]:
     """The stage: networks with their validation and test numbers, and what no network was found for."""
     model = run.network()
-    entries = pick(run.table(), targets(run.options, run.table(), run.metric), run.metric)
+    entries = timed_picks(run, model, folder)
     networks = [entry for entry in entries if "arch" in entry]
     for entry in networks:
         arch = Arch.parse(entry["arch"])

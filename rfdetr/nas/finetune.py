@@ -52,8 +52,8 @@ def fine_tune(
     """Train one architecture of `model`, in place, further and hold it against the inherited network on
     `val`.
 
-    Returns inherited and tuned AP, their difference with its paired interval, and `better`: whether the
-    interval lies above zero. The tuned network is in `folder`.
+    Returns inherited and tuned AP, their difference with its paired interval, `better`: whether the interval
+    lies above zero, and the tuned network's numbers. That network is in `folder`.
     """
     before, first = scored(model, val, arch, metric, config.seed)
     train(model, train_set, arch, config, folder)
@@ -70,6 +70,7 @@ def fine_tune(
         "low": difference.low,
         "high": difference.high,
         "better": bool(difference.low > 0),
+        "val": after,
         "steps": config.steps,
     }
 

@@ -58,7 +58,7 @@ def card(artifact: Artifact, entry: Mapping[str, Any], about: Mapping[str, Any])
             f"{_number(test['AP'])}{interval} ({test['images']} pictures, 95 % bootstrap interval)"
         ),
         f"{about['metric']} on validation": (
-            f"{_number(entry['val_AP'])} (it was chosen by this number, which flatters it)"
+            f"{_number(entry['val']['AP'])} (it was chosen by this number, which flatters it)"
         ),
         "latency": (
             f"{entry['latency_ms']:.3g} ms, {about['runtime']}, {about['precision']}, {about['threads']}"
@@ -105,7 +105,9 @@ def hand_over(run: Run, folder: Path) -> dict[str, Any]:
         checked = evaluate_artifact(artifact, test)
         numbers = checked.masks if run.options.segmentation else checked.boxes
         threshold, f1 = best_threshold(read_detections(detections), targets)
-        row = {**entry, "tuned": tuned is not None, **({"test": tuned["test"]} if tuned else {})}
+        row = {**entry, "tuned": tuned is not None}
+        if tuned:
+            row |= {"test": tuned["test"], "val": tuned["val"]}
         row |= {"file": artifact.file.name, "sha256": artifact.sha256, "threshold": threshold, "f1": f1}
         row["file_AP"] = strict(numbers["AP"] if numbers else None)
         write_atomic(artifact.file.with_suffix(".md"), card(artifact, row, about(run, threshold)))

@@ -3,6 +3,7 @@
 import platform
 from typing import TYPE_CHECKING, Any
 
+from rfdetr.nas import words
 from rfdetr.nas.findings import Findings
 from rfdetr.nas.words import difference as with_interval
 from rfdetr.nas.words import interval
@@ -90,7 +91,7 @@ def fine_tuning(found: Findings) -> None:
             "inherited": row["inherited"],
             "fine-tuned": row["tuned"],
             "difference": with_interval(row),
-            "verdict": "better" if row["better"] else "not resolved: the inherited one is kept",
+            "verdict": words.fine_tuning(row),
         }
         for row in stage["result"]["networks"]
     ]

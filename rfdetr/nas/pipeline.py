@@ -197,10 +197,9 @@ def fine_tuned(run: Run) -> None:
         "training the chosen networks further",
     ).result
     for row in result["networks"]:
-        verdict = "better: it replaces the inherited one" if row["better"] else "not resolved: kept as it was"
         run.say(
             f"{_INDENT}{row['arch']}: {run.metric} on val {words.number(row['inherited'])} ->"
-            f" {words.number(row['tuned'])}, {words.difference(row)}, {verdict}"
+            f" {words.number(row['tuned'])}, {words.difference(row)}, {words.fine_tuning(row)}"
         )
 
 

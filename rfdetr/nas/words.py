@@ -26,6 +26,13 @@ def difference(row: Mapping[str, Any]) -> str:
     return f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
 
 
+def fine_tuning(row: Mapping[str, Any]) -> str:
+    """What fine-tuning did to a network: better, worse or not resolved, and which one is kept."""
+    if row["better"]:
+        return "better: it replaces the inherited one"
+    return f"{'worse' if row['high'] < 0 else 'not resolved'}: the inherited one is kept"
+
+
 def grid(space: SearchSpace) -> str:
     """A grid in one line."""
     names = ("px", "px patches", "windows a side", "layers", "queries")
