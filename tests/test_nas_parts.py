@@ -195,7 +195,7 @@ def test_what_is_chosen_by_a_prediction_is_timed_and_gives_way_when_it_is_too_sl
             return len(new)
 
         def onto(self, data, seed):
-            ids = [Arch(*row).id for row in data[list(Arch.KNOBS)].to_numpy()]
+            ids = [Arch(*map(int, row)).id for row in data[list(Arch.KNOBS)].to_numpy()]
             slow = data["predicted_ms"].map(real).where([name in self.known for name in ids])
             return data.assign(latency_ms=slow, time_ms=slow.fillna(data["predicted_ms"]))
 
