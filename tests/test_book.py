@@ -1,37 +1,23 @@
 import json
 import re
-import shutil
 import threading
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from small_book import notebook, write_project, write_toc
 
 from rfdetr.book.build import build_book, find_project, parse_parameters
 from rfdetr.book.cache import Chapter, Project, chapter_key, chapter_parameters
 from rfdetr.book.execute import execute
+from rfdetr.book.kernels import Kernels
 from rfdetr.book.pages import figures_without_alt, joined_streams, page
 from rfdetr.book.stage import build_site, paper_objects, read_toc, repository_address
 from rfdetr.cli import main
 from rfdetr.errors import UserError
 from rfdetr.experiments.base.telling import telling
 from rfdetr.sources import package_root
-
-PARAMETERS = 'profile = "cpu"\nseed = 0  # decides everything\noutput_dir = ""'
-
-
-def notebook(
-    *code: str, title: str = "Table 1: a chapter", prose: str = "Some prose."
-) -> nbformat.NotebookNode:
-    cells = [
-        new_markdown_cell(f"# {title}\n\n{prose}", id="title"),
-        new_code_cell(PARAMETERS, id="parameters", metadata={"tags": ["parameters"]}),
-        *(new_code_cell(source, id=f"cell-{number}") for number, source in enumerate(code)),
-    ]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    return new_notebook(cells=cells, metadata={**kernel, "language_info": {"name": "python"}})
-
 
 ONE = """import minilib
 from minilib.one import VALUE
@@ -54,34 +40,6 @@ display({"image/png": pixel}, raw=True, metadata={"image/png": {"alt": "A curve 
 chart = {"data": [{"y": [1, 2]}], "layout": {"meta": {"alt": "Bars <b>"}, "title": {"text": "</script>"}}}
 display({"application/vnd.plotly.v1+json": chart}, raw=True)"""
 BROKEN = "print('so far')\nraise ValueError('broken on purpose')"
-
-
-def write_project(root: Path, **notebooks: nbformat.NotebookNode) -> Project:
-    """A small book with its own package, but with this project's site configuration and style."""
-    (root / "book").mkdir()
-    (root / "minilib").mkdir()
-    (root / "notebooks").mkdir()
-    (root / "minilib/__init__.py").write_text("")
-    (root / "minilib/one.py").write_text("VALUE = 1\n")
-    (root / "minilib/two.py").write_text("NAME = 'two'\n")
-    shutil.copyfile(package_root() / "_config.yml", root / "_config.yml")
-    shutil.copytree(package_root() / "assets", root / "assets")
-    for name in ("references.bib", "coverage.yaml"):
-        shutil.copyfile(package_root() / "book" / name, root / "book" / name)
-    (root / "book/index.md").write_text("# Start\n\nMathematics: $a^2$.\n")
-    (root / "book/about.md").write_text("# About\n")
-    for name, content in notebooks.items():
-        nbformat.write(content, root / "notebooks" / f"{name.lstrip('_')}.ipynb")
-    write_toc(root, *(f"notebooks/{name.lstrip('_')}" for name in notebooks))
-    return Project(root, "minilib")
-
-
-def write_toc(root: Path, *documents: str) -> None:
-    lines = ["format: jb-book", "root: book/index", "chapters:", "  - file: book/about"]
-    lines += ["  - file: book/status", "  - file: book/audit", "  - file: book/data"]
-    (root / "book/_toc.yml").write_text(
-        "\n".join([*lines, *(f"  - file: {name}" for name in documents)]) + "\n"
-    )
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -182,7 +140,9 @@ def test_life_of_a_book(tmp_path, capsys):
 def test_timeout_is_a_failure_without_a_published_copy(tmp_path):
     project = write_project(tmp_path, _01_slow=notebook("import time\ntime.sleep(60)"))
     (chapter,) = read_toc(project)[1]
-    outcome = execute(project, "cpu", chapter, {}, "key", timeout=3)
+    kernels = Kernels(tmp_path, str(tmp_path / "store"))
+    with kernels.environment():
+        outcome = execute(project, "cpu", chapter, {}, "key", kernels, timeout=3)
     assert outcome.state == "failed"
     assert "longer than 3 s" in outcome.error and "time.sleep(60)" in outcome.error
     assert not list((tmp_path / "build/executed").rglob("*.ipynb"))
@@ -423,7 +383,7 @@ def test_a_long_chapter_tells_its_cell_and_what_it_said_last(tmp_path, monkeypat
     captured = capsys.readouterr()
     lines = [line.strip() for line in captured.err.splitlines()]
     assert any(re.fullmatch(r"01 one: cell 4 of 4, \d+ s; 40 of 90 steps, about 25 s left", s) for s in lines)
-    assert lines[-1] == "01 one ..." and "executed in" in captured.out
+    assert re.fullmatch(r"01 one \.\.\. executed in [\d.]+ s, peak \d+ MB", captured.out.splitlines()[0])
     notebook_text = project.executed("smoke", read_toc(project)[1][0]).read_text()
     assert "40 of 90 steps" in notebook_text
 

@@ -16,6 +16,7 @@ FLOORS = (
         "interrupts",
         "progress",
         "provenance",
+        "quiet",
         "sources",
         "version",
         "paper",

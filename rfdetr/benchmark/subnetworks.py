@@ -21,6 +21,7 @@ from rfdetr.interrupts import check
 from rfdetr.model.detector import RFDETR
 from rfdetr.progress import Report, progress_bar
 from rfdetr.provenance import environment
+from rfdetr.quiet import alone
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,7 +157,8 @@ def _time_all(
     for group in groups:
         runtimes = [load(wanted[i]) for i in group]
         try:
-            found = _in_turns(runtimes, rounds, passes, pause_ms, limit)
+            with alone():
+                found = _in_turns(runtimes, rounds, passes, pause_ms, limit)
         finally:
             for loaded in runtimes:
                 loaded.close()

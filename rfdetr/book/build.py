@@ -1,8 +1,8 @@
 """The book: execute what changed, then build the site. `build_book` does it all.
 
 What a chapter shows comes from one profile (`rfdetr.experiments.base.profiles`). A failed chapter is never
-published and does not stop the others. The parts: `cache` decides, `execute` executes, `stage` stages and
-builds the site, `status` writes the status board.
+published and does not stop the others. The parts: `cache` decides, `schedule` orders, `execute` executes,
+`stage` stages and builds the site, `status` writes the status board.
 """
 
 import json
@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from rfdetr.book.cache import Chapter, Project, cached_record, chapter_key, chapter_parameters, read_notebook
-from rfdetr.book.execute import Outcome, execute
+from rfdetr.book.execute import Outcome, execute, running_copy, store_root
+from rfdetr.book.kernels import Kernels
+from rfdetr.book.live import Live
 from rfdetr.book.pages import figures_without_alt
+from rfdetr.book.schedule import default_jobs, run
 from rfdetr.book.stage import build_site, read_toc, staged_files
 from rfdetr.errors import UserError
 from rfdetr.experiments.base.profiles import DEFAULT_PROFILE, get_profile
@@ -60,6 +63,7 @@ def build_book(
     timeout: int | None = None,
     force: bool = False,
     site: bool = True,
+    jobs: int | None = None,
     project: Project | None = None,
 ) -> BookResult:
     """Execute the chapters that changed and build the site in build/_build/html.
@@ -69,6 +73,7 @@ def build_book(
     timeout      seconds that one cell may take; None means no limit
     force        execute also what did not change
     site         False executes only
+    jobs         chapters that are executed at a time; None: `schedule.default_jobs`
 
     Raises UserError for an unknown profile, chapter or parameter (before anything is executed) and while
     another build runs.
@@ -78,6 +83,8 @@ def build_book(
     get_profile(profile)
     if timeout is not None and timeout < 1:
         raise UserError(f"the cell timeout is a number of seconds of at least 1, not {timeout}")
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs is a number of chapters of at least 1, not {jobs}")
     with _only_build(project):
         toc, all_chapters = read_toc(project)
         chosen = _choose(all_chapters, chapters)
@@ -87,17 +94,12 @@ def build_book(
             chapter.name: chapter_parameters(chapter, profile, parameters if chapter in chosen else None)
             for chapter in all_chapters
         }
-        outcomes: list[Outcome] = []
-        for chapter in all_chapters:
-            plan = plans[chapter.name]
-            outcomes.append(
-                _one(project, profile, chapter, plan, chapter in chosen, timeout=timeout, force=force)
-            )
-            _write_records(project, profile, outcomes, all_chapters)
+        jobs = jobs or default_jobs()
+        outcomes = _all(_Plan(project, profile, all_chapters, chosen, plans, timeout, force, jobs))
         state, page = "not built", None
         if site:
             state, page = _site(project, profile, toc, outcomes)
-    result = BookResult(tuple(outcomes), page, state, time.perf_counter() - started)
+    result = BookResult(outcomes, page, state, time.perf_counter() - started)
     counts = ", ".join(
         f"{len(result.names(s))} {s}" for s in ("executed", "cached", "skipped", "failed") if result.names(s)
     )
@@ -120,41 +122,66 @@ def _choose(have: list[Chapter], wanted: Iterable[str] | None) -> list[Chapter]:
     return [by_name[name] for name in names]
 
 
-def _one(
-    project: Project,
-    profile: str,
-    chapter: Chapter,
-    parameters: Mapping[str, Any],
-    chosen: bool,
-    *,
-    timeout: int | None,
-    force: bool,
-) -> Outcome:
-    key = chapter_key(project, chapter, parameters)
-    record = None if force and chosen else cached_record(project, profile, chapter, key)
-    if record is not None:
-        if chosen:
-            print(f"{chapter.label} ... cached", flush=True)
-        return Outcome(chapter, "cached", record)
-    if not chosen:
-        return Outcome(chapter, "skipped")
-    print(f"{chapter.label} ... ", end="", flush=True)
-    outcome = execute(project, profile, chapter, parameters, key, timeout)
+@dataclass(frozen=True)
+class _Plan:
+    """What a build is asked to do. parameters: of every chapter, by its name."""
+
+    project: Project
+    profile: str
+    chapters: list[Chapter]
+    chosen: list[Chapter]
+    parameters: Mapping[str, Mapping[str, Any]]
+    timeout: int | None
+    force: bool
+    jobs: int
+
+
+def _all(plan: _Plan) -> tuple[Outcome, ...]:
+    """What became of every chapter, in the order of the book."""
+    project, profile = plan.project, plan.profile
+    keys = {c.name: chapter_key(project, c, plan.parameters[c.name]) for c in plan.chapters}
+    done: dict[str, Outcome] = {}
+    for chapter in plan.chapters:
+        record = cached_record(project, profile, chapter, keys[chapter.name])
+        if record is not None and not (plan.force and chapter in plan.chosen):
+            done[chapter.name] = Outcome(chapter, "cached", record)
+            if chapter in plan.chosen:
+                print(f"{chapter.label} ... cached", flush=True)
+        elif chapter not in plan.chosen:
+            done[chapter.name] = Outcome(chapter, "skipped")
+    _write_records(project, profile, done.values(), plan.chapters)
+    missing = [chapter for chapter in plan.chapters if chapter.name not in done]
+    kernels = Kernels(project.root, store_root(project), min(plan.jobs, len(missing)))
+
+    def work(chapter: Chapter) -> Outcome:
+        with live.chapter(chapter.label, running_copy(project, profile, chapter)) as said:
+            given, key = plan.parameters[chapter.name], keys[chapter.name]
+            return execute(project, profile, chapter, given, key, kernels, plan.timeout, said)
+
+    def finished(outcome: Outcome) -> None:
+        live.say(*_words(project, profile, outcome))
+        done[outcome.chapter.name] = outcome
+        _write_records(project, profile, done.values(), plan.chapters)
+
+    with Live() as live, kernels.environment():
+        run(missing, plan.jobs, work, finished, kernels.stop)
+    return tuple(done[chapter.name] for chapter in plan.chapters)
+
+
+def _words(project: Project, profile: str, outcome: Outcome) -> Iterator[str]:
+    """What is said about an executed chapter."""
+    record, label = outcome.record, outcome.chapter.label
     if outcome.state == "failed":
-        print(f"FAILED after {outcome.record['seconds']:.1f} s {outcome.error}", flush=True)
-        return outcome
-    print(f"executed in {outcome.record['seconds']:.1f} s, peak {outcome.record['peak_mb']} MB", flush=True)
-    missing = figures_without_alt(read_notebook(project.executed(profile, chapter)))
+        yield f"{label} ... FAILED after {record['seconds']:.1f} s {outcome.error}"
+        return
+    yield f"{label} ... executed in {record['seconds']:.1f} s, peak {record['peak_mb']} MB"
+    missing = figures_without_alt(read_notebook(project.executed(profile, outcome.chapter)))
     if missing:
-        print(
-            f"    {missing} figures without an alternative text: show them with rfdetr.plots.display.show",
-            flush=True,
-        )
-    return outcome
+        yield f"    {missing} figures without an alternative text: show them with rfdetr.plots.display.show"
 
 
 def _site(
-    project: Project, profile: str, toc: dict[str, Any], outcomes: list[Outcome]
+    project: Project, profile: str, toc: dict[str, Any], outcomes: Iterable[Outcome]
 ) -> tuple[str, Path | None]:
     # Links to a failed chapter lead nowhere, and that chapter is already the error to report.
     strict = all(outcome.state != "failed" for outcome in outcomes)
@@ -167,7 +194,9 @@ def _site(
     return state, project.build / "_build" / "html" / "index.html"
 
 
-def _write_records(project: Project, profile: str, outcomes: list[Outcome], chapters: list[Chapter]) -> None:
+def _write_records(
+    project: Project, profile: str, outcomes: Iterable[Outcome], chapters: list[Chapter]
+) -> None:
     """Keep the last record of each chapter by profile; chapters that are gone lose theirs."""
     path = project.build / "records.json"
     records = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,21 +1,22 @@
 """Execute one chapter: no half-made result, an error that says where, a record of time and memory."""
 
 import json
-import logging
 import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rfdetr.book.cache import Chapter, Project, read_notebook
-from rfdetr.book.live import Live
+from rfdetr.book.kernels import START, Kernels
+from rfdetr.book.live import Said
 from rfdetr.experiments.base.artifacts import Store
+from rfdetr.interrupts import Interrupted
 from rfdetr.provenance import commit, machine
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -39,11 +40,17 @@ def execute(
     chapter: Chapter,
     parameters: Mapping[str, Any],
     key: str,
+    kernels: Kernels,
     timeout: int | None = None,
+    said: Said | None = None,
 ) -> Outcome:
     """Execute a chapter. Its executed copy appears only if every cell succeeded.
 
-    timeout   seconds that one cell may take; None means no limit
+    kernels   of the build, in their environment (`Kernels.environment`)
+    timeout   seconds that one cell may take, also while it is stopped; None means no limit
+    said      takes what the cells print
+
+    Interrupted when the build was interrupted meanwhile.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -51,23 +58,23 @@ def execute(
 
     target = project.executed(profile, chapter)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{chapter.name}.running.ipynb")
+    temporary = running_copy(project, profile, chapter)
     failed = project.build / "failed" / profile / f"{chapter.name}.ipynb"
     failed.unlink(missing_ok=True)
     version, started, clock = commit(), datetime.now(UTC), time.perf_counter()
-    error = ""
-    with _kernel_environment(project), _PeakMemory() as peak, Live(chapter.label, temporary) as live:
+    error, started_kernels = "", list[int]()
+    with _PeakMemory(started_kernels) as peak:
         try:
             papermill.execute_notebook(
                 str(chapter.path),
                 str(temporary),
                 parameters=dict(parameters),
                 kernel_name="python3",
-                cwd=str(project.root),
                 progress_bar=False,
-                stdout_file=live,
+                stdout_file=said,
+                start_timeout=START,
                 execution_timeout=timeout,
-                config=quiet_kernel(),
+                config=kernels.settings(started_kernels),
             )
         except PapermillExecutionError as problem:
             error = _cell_error(problem)
@@ -75,6 +82,10 @@ def execute(
             error = f"a cell took longer than {timeout} s\n{_last_lines(str(problem))}"
         except DeadKernelError:
             error = "the kernel died: killed, or out of memory; a smaller profile or sample needs less"
+        finally:
+            kernels.ended(started_kernels)
+    if kernels.stopped.is_set():
+        raise Interrupted
     seconds = time.perf_counter() - clock
     if error:
         if temporary.is_file():
@@ -94,22 +105,14 @@ def execute(
         "date": started.isoformat(timespec="seconds"),
         **_fresh_findings(project, profile, chapter, started),
     }
-    _publish(temporary, target, record)
+    with kernels.waiting():
+        _publish(temporary, target, record)
     return Outcome(chapter, "executed", record)
 
 
-def quiet_kernel() -> Any:
-    """Settings of a kernel that writes nothing but the notebook's own output (a traitlets configuration)."""
-    from traitlets.config import Config
-
-    return Config(
-        {
-            # Messages between processes of one machine: no open port, and no warning about one.
-            "KernelManager": {"transport": "ipc"},
-            # A finished kernel is interrupted before it is shut down, and would report that as an error.
-            "NotebookClient": {"extra_arguments": [f"--IPKernelApp.log_level={logging.CRITICAL}"]},
-        }
-    )
+def running_copy(project: Project, profile: str, chapter: Chapter) -> Path:
+    """The unfinished copy of a chapter that is being executed."""
+    return project.executed(profile, chapter).with_name(f".{chapter.name}.running.ipynb")
 
 
 def _publish(temporary: Path, target: Path, record: dict[str, Any]) -> None:
@@ -140,33 +143,13 @@ def store_root(project: Project) -> str:
     return os.environ.get("RFDETR_STORE") or str(project.build / "artifacts")
 
 
-@contextmanager
-def _kernel_environment(project: Project) -> Iterator[None]:
-    """Variables for the kernel, which inherits those of this process."""
-    wanted = {
-        "RFDETR_STORE": store_root(project),
-        # Progress bars go to stderr, and a page keeps every line of them.
-        "TQDM_DISABLE": "1",
-        # The kernel of this environment, not one that the user has installed elsewhere.
-        "JUPYTER_PREFER_ENV_PATH": "1",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
 class _PeakMemory:
-    """Largest resident memory of the processes below this one, sampled five times a second."""
+    """Largest resident memory of some processes and of those below them, sampled five times a second."""
 
     bytes = 0
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self._pids = pids
 
     def __enter__(self) -> "_PeakMemory":
         self._stop = threading.Event()
@@ -181,14 +164,14 @@ class _PeakMemory:
     def _watch(self) -> None:
         import psutil
 
-        here = psutil.Process()
         while not self._stop.wait(0.2):
             total = 0
-            for process in here.children(recursive=True):
-                try:
-                    total += process.memory_info().rss
-                except psutil.Error:
-                    continue
+            for pid in list(self._pids):
+                with suppress(psutil.Error):
+                    top = psutil.Process(pid)
+                    for process in (top, *top.children(recursive=True)):
+                        with suppress(psutil.Error):
+                            total += process.memory_info().rss
             self.bytes = max(self.bytes, total)
 
 

@@ -13,6 +13,10 @@ def book(
     ] = None,
     timeout: Annotated[int | None, typer.Option(help="Seconds that one cell may take.")] = None,
     force: Annotated[bool, typer.Option(help="Execute also what did not change.")] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Chapters at a time; default: one for each processor, at most 4; 1 beside a GPU."),
+    ] = None,
     site: Annotated[bool, typer.Option(help="Build the site after the chapters.")] = True,
     check: Annotated[bool, typer.Option(help="Look at every page of the site with Chromium.")] = False,
     pdf: Annotated[bool, typer.Option(help="Print the site into build/book.pdf with Chromium.")] = False,
@@ -28,7 +32,13 @@ def book(
         find_browser()  # not after half an hour of chapters
 
     result = build_book(
-        profile, chapter or None, parse_parameters(parameter or []), timeout=timeout, force=force, site=site
+        profile,
+        chapter or None,
+        parse_parameters(parameter or []),
+        timeout=timeout,
+        force=force,
+        site=site,
+        jobs=jobs,
     )
     code = result.exit_code
     if check and result.site:

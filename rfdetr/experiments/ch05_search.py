@@ -18,6 +18,8 @@ from rfdetr.experiments.base.supernet import Trained, data
 from rfdetr.experiments.base.telling import telling
 from rfdetr.model.identity import fingerprint
 from rfdetr.provenance import provenance
+from rfdetr.quiet import alone
+from rfdetr.search.grid import evaluate_grid
 from rfdetr.search.pareto import front_mask
 from rfdetr.search.regret import regret
 from rfdetr.search.run import search
@@ -62,6 +64,15 @@ def exact_search(
 
     def build(folder: Path) -> None:
         origin = provenance(profile.name, seed)
+        # The page shows how long each stage took. `search` finds what is evaluated here.
+        with alone():
+            evaluate_grid(
+                trained.model,
+                dataset,
+                space,
+                folder=folder / "evaluated",
+                progress=telling("encoder settings") if show else False,
+            )
         search(
             trained.model,
             dataset,
@@ -72,7 +83,7 @@ def exact_search(
             complete=False,
             intervals=False,
             seed=seed,
-            progress=telling("encoder settings") if show else False,
+            progress=False,
             origin=origin,
         )
 

@@ -29,6 +29,7 @@ from rfdetr.errors import UserError
 from rfdetr.experiments.base.profiles import Profile, Timing, get_profile
 from rfdetr.export.artifact import Artifact
 from rfdetr.paper import tables
+from rfdetr.quiet import alone
 from rfdetr.sources import package_root
 
 if TYPE_CHECKING:
@@ -86,6 +87,12 @@ def label(record: LatencyRecord) -> str:
     return record.protocol
 
 
+def timed(runtime: Runtime, protocol: str, **options: Any) -> LatencyRecord:
+    """`time_artifact` while no other chapter of the book runs."""
+    with alone():
+        return time_artifact(runtime, protocol, **options)
+
+
 def time_protocols(runtime: Runtime, timing: Timing, pause_ms: float) -> Timed:
     """`buffered` twice, minutes apart where the profile is long, with `sustained` and three frame rates in
     between.
@@ -95,16 +102,14 @@ def time_protocols(runtime: Runtime, timing: Timing, pause_ms: float) -> Timed:
     import pandas as pd
 
     def single() -> LatencyRecord:
-        return time_artifact(runtime, "buffered", pause_ms=pause_ms, samples=timing.samples)
+        return timed(runtime, "buffered", pause_ms=pause_ms, samples=timing.samples)
 
     records = [single()]
-    records.append(
-        time_artifact(runtime, "sustained", seconds=timing.seconds, warm_seconds=timing.seconds / 2)
-    )
+    records.append(timed(runtime, "sustained", seconds=timing.seconds, warm_seconds=timing.seconds / 2))
     above = OVERLOAD * 1000 / records[1].statistics["mean_ms"]
     samples: list[Measurement] = []
     for fps in (*CAMERAS, above):
-        records.append(time_artifact(runtime, "rate", runs=1, kept=samples, fps=fps, seconds=timing.seconds))
+        records.append(timed(runtime, "rate", runs=1, kept=samples, fps=fps, seconds=timing.seconds))
     records.append(single())
     traces = [
         pd.DataFrame({"fps": m.parameters["fps"], "arrival_s": m.arrivals_s, "latency_ms": m.latencies_ms})
@@ -118,7 +123,7 @@ def time_pauses(runtime: Runtime, timing: Timing) -> Timed:
     import pandas as pd
 
     records = [
-        time_artifact(runtime, "buffered", pause_ms=pause, samples=max(8, timing.samples // 3))
+        timed(runtime, "buffered", pause_ms=pause, samples=max(8, timing.samples // 3))
         for pause in timing.pauses_ms
     ]
     return Timed(records, pd.DataFrame(columns=["fps", "arrival_s", "latency_ms"]))
@@ -219,7 +224,7 @@ def end_to_end(runtimes: Mapping[str, Runtime], samples: int) -> "pd.DataFrame":
     """
     rows = []
     for what, runtime in runtimes.items():
-        record = time_artifact(runtime, "buffered", pause_ms=0, samples=samples)
+        record = timed(runtime, "buffered", pause_ms=0, samples=samples)
         rows.append(
             {
                 "what": what,

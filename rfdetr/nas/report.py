@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rfdetr.book.execute import quiet_kernel
+from rfdetr.book.kernels import START, quiet_kernel
 from rfdetr.files import atomic_path, write_atomic
 from rfdetr.nas.html import page
 
@@ -36,6 +36,7 @@ def write_report(run: "Run") -> Path | None:
             parameters={"folder": str(run.root.resolve())},
             kernel_name="python3",
             progress_bar=False,
+            start_timeout=START,
             config=quiet_kernel(),
         )
     notebook = json.loads(target.read_text(encoding="utf-8"))
