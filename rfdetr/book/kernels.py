@@ -77,7 +77,7 @@ class Kernels:
         class Manager(AsyncKernelManager):
             """Starts a kernel while no chapter measures, and tells the build its process number."""
 
-            async def start_kernel(self, **options: Any) -> None:
+            async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
                 # Else all of them would have the same sockets in the folder they run in.
                 self.ip = str(build.folder / secrets.token_hex(4))
                 with build.waiting():
