@@ -186,7 +186,9 @@ def test_this_books_chapters_wait_for_what_they_share():
         "B_query_drop",
     }
     assert waits["05_search"] == {"04_supernet_training"} and not waits["04_supernet_training"]
-    assert waits["I_predictions"] and not waits["S_own_data"]
+    assert (
+        waits["G_fixed_architecture"] == waits["I_predictions"] == {"09_rf100vl"} and not waits["S_own_data"]
+    )
     assert set(schedule.SECONDS) <= set(waits)
     urgent = schedule.urgency(waits)
     assert max(urgent, key=urgent.get) == "04_supernet_training"

@@ -14,8 +14,8 @@ from rfdetr.book.cache import Chapter, code_cells, read_notebook
 from rfdetr.book.execute import Outcome
 from rfdetr.provenance import gpus, memory_gib, usable_cpus
 
-MADE_ONCE = ("supernet.train_supernet", "ch09_fresh.searched", "ch09_fresh.fine_tuned")
-"""Functions that make an artifact which chapters share. The first chapter of the book that names one makes
+MADE_ONCE = (r"\bsupernet\.train_supernet\b", r"\bch09_fresh\.(searched|fine_tuned)\b")
+"""What the code of a chapter says that uses an artifact which chapters share. The first one of the book makes
 it, and the others wait for that chapter: otherwise they would wait in the artifact store, in a place.
 """
 SECONDS = {
@@ -48,7 +48,7 @@ def needs(chapters: Sequence[Chapter]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for chapter in chapters:
         code = "\n".join(cell.source for cell in code_cells(read_notebook(chapter.path)))
-        named = [name for name in MADE_ONCE if re.search(rf"\b{re.escape(name)}\b", code)]
+        named = [pattern for pattern in MADE_ONCE if re.search(pattern, code)]
         found[chapter.name] = {first.setdefault(name, chapter.name) for name in named} - {chapter.name}
     return found
 
