@@ -20,7 +20,7 @@ it, and the others wait for that chapter: otherwise they would wait in the artif
 """
 SECONDS = {
     "04_supernet_training": 370,
-    "S_own_data": 300,
+    "S_own_data": 260,
     "05_search": 190,
     "06_latency_protocol": 120,
     "09_rf100vl": 90,
