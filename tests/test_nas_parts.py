@@ -1,25 +1,23 @@
 """The parts of a search on one's own data: stages, proposals, plans, choices, outcomes."""
 
 import json
-import re
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from rfdetr import Arch, SearchSpace, UserError
-from rfdetr.data.dataset import Target
+from rfdetr.data.registry import load_dataset
 from rfdetr.data.scenes import scenes
-from rfdetr.evaluation.outcomes import best_threshold, confusion, outcome, precision_recall
-from rfdetr.nas import choose, html, plan, words
+from rfdetr.nas import choose, plan, words
 from rfdetr.nas.baseline import fixed_arch
-from rfdetr.nas.look import Shape, propose
+from rfdetr.nas.look import propose, shared_pictures, shared_words, small_side
 from rfdetr.nas.options import NasOptions
-from rfdetr.nas.stages import Stages
+from rfdetr.nas.stages import Stages, once
 
 FREE = {"resolutions": (), "patch_sizes": (), "windows": (), "queries": None}
 
@@ -76,35 +74,85 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
         pass
 
 
+def test_a_part_of_a_stage_is_done_once(tmp_path):
+    made = []
+    for _ in range(2):
+        assert once(tmp_path / "part.json", lambda: made.append(1) or {"n": len(made)}) == {"n": 1}
+    (tmp_path / "part.json").write_text('{"n"')  # cut off, as no file of ours can be
+    assert once(tmp_path / "part.json", lambda: {"n": 7}) == {"n": 7}
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(UserError, match=r"--out .*README\.md"), Stages(tmp_path).alone():
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    with pytest.raises(UserError, match="is a file"), Stages(tmp_path / "README.md").alone():
+        pass
+
+
+def test_a_folder_whose_run_was_killed_at_its_first_moment_is_taken(tmp_path):
+    (tmp_path / ".nas.lock").touch()
+    with Stages(tmp_path).alone():
+        pass
+
+
 # -- look
 
 
-def test_the_shape_of_scenes_is_counted_right():
+def test_crowds_are_no_small_objects():
     dataset = scenes("crowd", "val", size=20)
-    shape = Shape.of(dataset)
-    counts = [len(dataset[i][1]) for i in range(20)]
-    assert shape.images == 20 and shape.objects == sum(counts)
-    assert shape.per_image[0] == np.median(counts) and shape.per_image[3] == max(counts)
+    truth = dataset.coco
+    sides = [(a["bbox"][2] * a["bbox"][3]) ** 0.5 / truth["images"][0]["width"] for a in truth["annotations"]]
+    before = small_side(dataset)
+    assert before == pytest.approx(np.percentile(np.square(sides), 10) ** 0.5)
+    truth["annotations"] += [{**truth["annotations"][0], "bbox": [0, 0, 1, 1], "iscrowd": 1}] * 200
+    assert small_side(dataset) == before
 
 
 @given(
-    per_image=st.floats(0, 800),
+    high=st.floats(0, 800),
     small=st.floats(0.001, 1),
     queries=st.none() | st.integers(1, 500),
     patch=st.sampled_from([(), (8,), (12, 16), (16, 24)]),
-    windows=st.sampled_from([(), (1,), (1, 2, 4)]),
+    windows=st.sampled_from([(), (1,), (1, 2, 4), (30,)]),
 )
-def test_every_proposal_can_be_trained(per_image, small, queries, patch, windows):
-    shape = Shape(10, 100, (per_image / 2, per_image, per_image, per_image), (small, small, small))
-    found = propose(shape, {**FREE, "queries": queries, "patch_sizes": patch, "windows": windows})
+def test_every_proposal_can_be_trained(high, small, queries, patch, windows):
+    given = {**FREE, "queries": queries, "patch_sizes": patch, "windows": windows}
+    found = propose(high, 2 * high, small, given)
     assert found.space.distinct() and len(found.reasons) >= 4
     assert queries is None or found.queries == queries
+    # What is said is what is trained.
+    assert f"resolutions {', '.join(map(str, found.space.resolutions))} px" in " ".join(found.reasons)
 
 
 def test_more_and_smaller_objects_ask_for_more_queries_and_tokens():
-    few = propose(Shape(9, 9, (1, 2, 3, 3), (0.3, 0.4, 0.5)), FREE)
-    many = propose(Shape(9, 9, (50, 80, 90, 90), (0.03, 0.04, 0.05)), FREE)
+    few, many = propose(2, 3, 0.3, FREE), propose(80, 90, 0.03, FREE)
     assert many.queries > few.queries and many.space.resolutions[-1] > few.space.resolutions[-1]
+
+
+def test_a_size_that_was_asked_for_is_never_left_out():
+    with pytest.raises(UserError, match=r"--resolutions 24 .* at least 32"):
+        propose(2, 3, 0.3, {**FREE, "resolutions": (24, 64), "patch_sizes": (16,), "windows": (1, 2)})
+
+
+def test_a_picture_of_two_splits_is_told(tmp_path):
+    for seed, name in enumerate(("train", "valid", "test")):
+        folder_of(tmp_path / name, scenes("giants", "train", size=3, canvas=96, seed=seed))
+    splits = {name: load_dataset(str(tmp_path), name) for name in ("train", "val", "test")}
+    assert "none resembles" in shared_words(shared_pictures(splits))
+    first = next((tmp_path / "train").glob("*.png"))
+    next((tmp_path / "test").glob("*.png")).write_bytes(first.read_bytes())
+    found = shared_pictures(splits)
+    assert found["same"] == 1 and first.name in shared_words(found)
+    assert shared_words(shared_pictures({"train": scenes("giants", "train", size=3)})) == ""
+
+
+def folder_of(place, data):
+    place.mkdir(parents=True)
+    for index, image in enumerate(data.coco["images"]):
+        Image.fromarray(data[index][0]).save(place / image["file_name"])
+    (place / "_annotations.coco.json").write_text(json.dumps(data.coco))
 
 
 # -- plan
@@ -131,6 +179,27 @@ def test_too_little_time_is_refused_before_anything_is_trained():
         planned(hours=0.03)
 
 
+@pytest.mark.parametrize("steps", [None, 8])
+def test_a_limit_that_holds_nothing_is_refused_whatever_the_steps(steps):
+    with pytest.raises(UserError, match=r"--hours 0\.01 .* more than"):
+        planned(hours=0.01, steps=steps)
+
+
+def test_steps_that_do_not_fit_the_hours_are_kept_and_said():
+    found = planned(hours=0.1, steps=5000)
+    assert found.steps == 5000 and found.tune_steps >= 0
+    assert "more than the 6 min of --hours" in found.lines(200)[-1]
+    assert "more than" not in " ".join(planned(hours=2.0).lines(200))
+
+
+def test_latencies_that_nothing_can_reach_are_refused_and_doubtful_ones_said():
+    with pytest.raises(UserError, match=r"--target-ms 0\.1, 1: .* 5 ms"):
+        plan.unreachable(NasOptions(data="digits", targets_ms=(0.1, 1.0)), 5.0)
+    assert "may be no network" in plan.unreachable(NasOptions(data="digits", targets_ms=(1.0, 9.0)), 5.0)
+    assert plan.unreachable(NasOptions(data="digits", targets_ms=(6.0,)), 5.0) == ""
+    assert plan.unreachable(NasOptions(data="digits"), 5.0) == ""
+
+
 def test_steps_that_were_asked_for_are_kept():
     assert planned(hours=1.0, steps=123).steps == 123 and planned(steps=77).steps == 77
     assert planned(fine_tune=False).tune_steps == 0
@@ -147,10 +216,13 @@ def test_steps_that_were_asked_for_are_kept():
         {"steps": 0},
         {"threads": 0},
         {"seed": -1},
+        {"resolutions": (0, 64)},
+        {"patch_sizes": (-8,)},
+        {"like": ("d-fine-s", "yolo-of-mine")},
     ],
 )
 def test_wrong_options_are_named(wrong):
-    with pytest.raises(UserError, match="--"):
+    with pytest.raises(UserError, match=r"--|'yolo-of-mine'; known: .*d-fine-s"):
         NasOptions(**{"data": "digits", **wrong})
 
 
@@ -226,72 +298,3 @@ def test_nothing_that_fits_is_an_error_with_the_nearest():
 def test_the_fixed_architecture_is_in_the_grid():
     space = SearchSpace((64, 96, 128), (8, 16), (1, 2), (2,), (12,))
     assert fixed_arch(space, None) in space.distinct()
-
-
-# -- outcomes
-
-
-def target(boxes, labels, size=(100, 200)):
-    corners = np.array(boxes, dtype=float).reshape(-1, 4)
-    scale = np.array([size[1], size[0]])
-    centre, extent = (corners[:, :2] + corners[:, 2:]) / 2 / scale, (corners[:, 2:] - corners[:, :2]) / scale
-    values = torch.from_numpy(np.concatenate([centre, extent], axis=1)).float()
-    return Target(torch.tensor(labels, dtype=torch.int64), values, None, 1, size)
-
-
-def found(boxes, labels, scores):
-    return {
-        "image_id": 1,
-        "boxes": np.array(boxes, dtype=float).reshape(-1, 4),
-        "labels": np.array(labels, dtype=int),
-        "scores": np.array(scores, dtype=float),
-    }
-
-
-def test_hits_misses_confusions_and_false_alarms_are_told_apart():
-    truth = target([[0, 0, 50, 50], [100, 0, 150, 50], [100, 50, 150, 100]], [0, 1, 1])
-    boxes = [[0, 0, 50, 50], [100, 0, 150, 50], [0, 60, 20, 90], [0, 0, 50, 49], [0, 0, 50, 50]]
-    one = outcome(truth, found(boxes, [0, 0, 1, 0, 1], [0.9, 0.8, 0.7, 0.6, 0.2]), 0.5)
-    assert one.hits.tolist() == [True, False, False, False]  # the fourth is a duplicate
-    assert one.missed.tolist() == [False, True, True]
-    matrix = confusion([one], 2)
-    assert matrix.tolist() == [[1, 0, 0], [1, 0, 1], [1, 1, 0]]
-    assert matrix[:2].sum() == len(one.truth)
-
-
-def test_an_empty_picture_and_no_detections_are_no_trouble():
-    empty, nothing = target([], []), found([], [], [])
-    assert confusion([outcome(empty, nothing, 0.5)], 3).sum() == 0
-    assert best_threshold([nothing], [empty])[1] == 0.0
-
-
-def test_perfect_detections_have_full_precision_everywhere():
-    dataset = scenes("digits", "val", size=6)
-    targets, detections = [dataset[i][1] for i in range(6)], []
-    for t in targets:
-        centre, size = t.boxes[:, :2].numpy(), t.boxes[:, 2:].numpy()
-        boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1) * t.size[0]
-        detections.append({**found(boxes, t.labels.numpy(), np.full(len(t), 0.9)), "image_id": t.image_id})
-    recall, precision = precision_recall(dataset, detections)
-    assert len(recall) == 101 and np.nanmin(precision) == pytest.approx(1.0)
-    assert best_threshold(detections, targets) == (0.5, 1.0)
-
-
-# -- report
-
-
-def test_a_page_needs_no_network_and_runs_no_html_from_markdown():
-    chart = {"data": [], "layout": {"meta": {"alt": "a </script> b"}}}
-    notebook = {
-        "cells": [
-            {"cell_type": "markdown", "source": ["# Title\n", "<script>alert(1)</script>"]},
-            {"cell_type": "code", "source": "1", "outputs": [{"data": {html.PLOTLY: chart}, "metadata": {}}]},
-        ]
-    }
-    text = html.page(notebook, "a < b")
-    body = text[: text.index("</main>")]
-    assert "<script>alert(1)" not in body and "a &lt; b" in text and "viewport" in text
-    assert body.count("</script>") == 1 and json.dumps("a <\\/script> b")[1:-1].replace("\\\\", "\\") in body
-    # What the chart library holds as text loads nothing.
-    page = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
-    assert "http" not in page

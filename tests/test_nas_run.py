@@ -2,13 +2,15 @@
 input.
 """
 
+import importlib.util
 import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
+from html import unescape
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import onnxruntime
@@ -18,12 +20,17 @@ import torch
 from PIL import Image
 from published import published_state, small_presets
 
-from rfdetr import Arch
+from rfdetr import Arch, UserError
 from rfdetr.cli import main
-from rfdetr.data.scenes import scenes
 from rfdetr.model import config
+from rfdetr.nas import plan as plan_module
 from rfdetr.nas.findings import Findings
 from rfdetr.training.checkpoint import model_from_checkpoint
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "kill_search.py"
+spec = importlib.util.spec_from_file_location("kill_search", SCRIPT)
+kill_search = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(kill_search)
 
 WORDS = (
     *("--steps", "8", "--batch-size", "4", "--resolutions", "32,48", "--patch-sizes", "16", "--windows", "1"),
@@ -31,35 +38,36 @@ WORDS = (
 )
 
 
-def folder_of_scenes(root, counts=(("train", 12), ("valid", 6), ("test", 6))):
-    """A COCO folder as people have them, of small scenes."""
-    for name, count in counts:
-        data = scenes("giants", {"valid": "val"}.get(name, name), size=count, canvas=64)
-        place = root / name
-        place.mkdir(parents=True)
-        truth = data.coco
-        for index, image in enumerate(truth["images"]):
-            Image.fromarray(data[index][0]).save(place / image["file_name"])
-        (place / "_annotations.coco.json").write_text(json.dumps(truth))
-    return root
+STAGES = ["look", "plan", "train", "search", "choose", "fine-tune", "baseline", "export", "report"]
+
+
+COUNTS = (("train", 12), ("valid", 6), ("test", 6))
+
+
+def folder_of_scenes(root):
+    return kill_search.folder_of_scenes(root, COUNTS)
 
 
 def start(data, out, *more):
-    """The command in a process of its own, in a session that can be killed whole."""
-    words = ["nas", "--data", str(data), "--out", str(out), *WORDS, *more]
-    return subprocess.Popen(
-        [sys.executable, "-m", "rfdetr", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
+    return kill_search.start(data, out, *WORDS, *more)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return folder_of_scenes(tmp_path_factory.mktemp("data") / "mine")
+
+
+@pytest.fixture(scope="module")
+def maskless(data, tmp_path_factory):
+    """The same pictures with boxes alone."""
+    root = tmp_path_factory.mktemp("boxes") / "mine"
+    shutil.copytree(data, root)
+    for path in root.glob("*/_annotations.coco.json"):
+        truth = json.loads(path.read_text())
+        for annotation in truth["annotations"]:
+            annotation.pop("segmentation", None)
+        path.write_text(json.dumps(truth))
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +79,25 @@ def undisturbed(data, tmp_path_factory):
 
 def test_every_stage_leaves_what_it_found(undisturbed):
     found = Findings.of(undisturbed)
-    assert found.stages == ["look", "plan", "train", "search", "choose", "fine-tune", "baseline", "export"]
+    assert found.stages == STAGES
     assert {"README.md", "options.json", "report.html"} <= {path.name for path in undisturbed.iterdir()}
     page = (undisturbed / "report.html").read_text(encoding="utf-8")
     assert page.count("<img alt=") >= 6 and "Was the search worth it?" in page and "Traceback" not in page
+    assert all(0 < found.stage(name)["peak_mb"] < 100_000 for name in STAGES)
+
+
+def test_the_networks_and_the_code_of_the_report_work(undisturbed, data, tmp_path, monkeypatch, capsys):
+    found = Findings.of(undisturbed)
+    folder = undisturbed / "networks"
+    files = {entry["file"] for entry in found.networks}
+    assert {path.name for path in folder.iterdir()} == files | {f"{Path(f).stem}.md" for f in files}
+    page = (undisturbed / "report.html").read_text(encoding="utf-8")
+    code = page.split('<code class="language-python">')[1].split("</code>")[0]
+    Image.open(next((data / "test").glob("*.png"))).convert("RGB").save(tmp_path / "photo.jpg")
+    (tmp_path / "networks").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    exec(unescape(code), {})
+    assert (tmp_path / "photo-found.png").is_file() and capsys.readouterr().out
 
 
 def test_the_file_is_the_network_of_the_table(undisturbed):
@@ -121,28 +144,15 @@ def test_the_same_command_again_makes_nothing_again(undisturbed, data, capsys):
 
 
 def test_killed_at_any_moment_the_same_command_finishes_it(undisturbed, data, tmp_path):
+    """`benchmarks/kill_search.py` does so at any number of moments, and compares the choice as well."""
     out = tmp_path / "killed"
     random = np.random.default_rng(0)
-    kills = 0
-    while True:
-        process = start(data, out, "--baseline")
-        try:
-            said, _ = process.communicate(timeout=float(random.uniform(3, 14)) if kills < 4 else 300)
-            break
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            kills += 1
-    assert process.returncode == 0, said
-    assert kills >= 1
-    first, second = Findings.of(undisturbed), Findings.of(out)
-    # Everything but measured times is equal: weights, accuracies, and each step done once.
-    one, two = (torch.load(f.path("train") / "checkpoint.pt", weights_only=False) for f in (first, second))
-    assert all(torch.equal(one["weights"][name], two["weights"][name]) for name in one["weights"])
-    knobs = [*Arch.KNOBS, "AP", "AP50"]
-    pd.testing.assert_frame_equal(first.table[knobs], second.table[knobs])
-    log = pd.read_json(second.path("train") / "log.jsonl", lines=True)
-    assert log["step"].tolist() == list(range(1, 9))
+    moments, complaints = kill_search.kill_until_done(
+        lambda: start(data, out, "--baseline"), out, 4, lambda: float(random.uniform(3, 14))
+    )
+    assert moments and not complaints
+    assert not kill_search.differences(undisturbed, out, latencies=False)
+    assert len(pd.read_json(Findings.of(out).path("train") / "log.jsonl", lines=True)) == 8
 
 
 def test_an_interrupt_says_what_is_kept_and_how_to_go_on(data, tmp_path):
@@ -171,7 +181,36 @@ def test_bad_data_are_refused_before_any_training(tmp_path, capsys, missing):
     assert not list(Path(tmp_path / "run").glob("stages/*train*"))
 
 
-def test_from_published_weights_to_the_report(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--like", "my-yolo"], "'my-yolo'"),
+        (["--target-ms", "5 ms"], "--target-ms"),
+        (["--target-ms", "0.00001"], "--target-ms 1e-05: the smallest sub-network takes"),
+        (["--hours", "0.001"], "--hours 0.001"),
+        (["--runtime", "abacus"], "'abacus'"),
+        (["--precision", "int4"], "int4"),
+        (["--resolutions", "8,64"], "--resolutions 8"),
+        (["--weights", "nowhere.pt"], "nowhere.pt"),
+        (["--segmentation"], "--segmentation"),
+    ],
+)
+def test_a_wrong_option_is_one_line_before_any_training(maskless, tmp_path, capsys, words, said):
+    out = tmp_path / "run"
+    assert main(["nas", "--data", str(maskless), "--out", str(out), *WORDS, *words]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and said in error
+    assert not list(out.glob("stages/*train*"))
+
+
+def test_files_of_the_user_are_left_alone(data, tmp_path, capsys):
+    (tmp_path / "README.md").write_text("mine")
+    assert main(["nas", "--data", str(data), "--out", str(tmp_path), *WORDS]) == 2
+    assert "holds something else (README.md)" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_from_published_weights_to_the_report(data, tmp_path, monkeypatch, capsys):
     """The recipe for published weights trains the network's own size in every second step; the probes of the
     plan, the fine-tuning and the baseline train others.
     """
@@ -179,22 +218,19 @@ def test_from_published_weights_to_the_report(data, tmp_path, monkeypatch):
     file = tmp_path / "nano.pth"
     torch.save({"model": published_state(config.preset_config("nano"), torch.float32)}, file)
     out = tmp_path / "run"
-    words = [
-        "--weights",
-        f"nano:{file}",
-        "--steps",
-        "4",
-        "--batch-size",
-        "2",
-        "--measured",
-        "2",
-        "--baseline",
-    ]
+    words = ["--weights", f"nano:{file}", "--steps", "4", "--batch-size", "2", "--measured", "2"]
     assert main(["nas", "--data", str(data), "--out", str(out), *words, "--baseline"]) == 0
     found = Findings.of(out)
-    assert found.stages == ["look", "plan", "train", "search", "choose", "fine-tune", "baseline", "export"]
+    assert found.stages == STAGES
     plan = found.stage("plan")["result"]
     assert plan["config"]["anchor"] == [384, 16, 2] and max(plan["space"]["resolutions"]) > 384
+    # Other weights under the same name: all that depends on them is made again.
+    state = torch.load(file)
+    state["model"] = {name: value + 0.01 for name, value in state["model"].items()}
+    torch.save(state, file)
+    monkeypatch.setattr(plan_module, "settle", mock.Mock(side_effect=UserError("planned again")))
+    assert main(["nas", "--data", str(data), "--out", str(out), *words, "--baseline"]) == 2
+    assert "planned again" in capsys.readouterr().err
 
 
 def test_a_dry_run_stops_after_the_plan(data, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """`python -m rfdetr nas`: data and a device in, chosen networks and a report out."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,10 @@ def nas(
         typer.Option(
             help="Start from a published name, name:FILE, or a checkpoint; default: random weights."
         ),
+    ] = "",
+    backbone: Annotated[
+        str,
+        typer.Option(help="Backbone from DINOv2 (dinov2, or a file), with --weights random:nano."),
     ] = "",
     segmentation: Annotated[bool, typer.Option(help="Find masks, too (the data needs them).")] = False,
     target_ms: Annotated[
@@ -75,6 +80,7 @@ def nas(
     options = NasOptions(
         data=data,
         weights=weights,
+        backbone=backbone,
         segmentation=segmentation,
         targets_ms=_reals(target_ms),
         like=tuple(name.strip() for name in like.split(",") if name.strip()),
@@ -94,7 +100,7 @@ def nas(
         measured=measured,
         skip_missing=skip_missing,
     )
-    command = "python -m rfdetr " + " ".join(sys.argv[1:])
+    command = f"python -m rfdetr {shlex.join(sys.argv[1:])}"
     search_network(options, out, command=command, say=lambda text: print(text, flush=True), dry_run=dry_run)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from rfdetr.arch import PRESETS, Arch, SearchSpace
 from rfdetr.evaluation.bootstrap import paired_difference
 from rfdetr.evaluation.coco import evaluate
-from rfdetr.nas.choose import RESAMPLES, matches
+from rfdetr.nas.choose import RESAMPLES, matches, scored
 from rfdetr.nas.finetune import alone
 from rfdetr.nas.measure import relative_cost
 from rfdetr.nas.plan import start
@@ -30,25 +30,24 @@ def fixed(run: Run, folder: Path) -> dict[str, Any]:
     """Train it in `folder`, evaluate it on the test split, and hold every chosen network against it there."""
     begin = start(run.options, run.data("train"), run.proposal)
     arch = fixed_arch(run.space, begin.model.config.default_arch)
-    settled = run.result("plan")
-    spent = settled["steps"] + (
-        sum(
-            settled["tune_steps"] * relative_cost(begin.model.config, Arch.parse(e["arch"]), run.space)
-            for e in run.chosen
-        )
-        if run.has("fine-tune")
-        else 0.0
-    )
+    # What was really trained: a supernet whose AP no longer rises stops before its planned steps.
+    spent = float(run.result("train")["steps"])
+    if run.has("fine-tune"):
+        tuned = run.result("plan")["tune_steps"]
+        chosen = [Arch.parse(entry["arch"]) for entry in run.chosen]
+        spent += sum(tuned * relative_cost(begin.model.config, one, run.space) for one in chosen)
     steps = max(1, round(spent / relative_cost(begin.model.config, arch, run.space)))
     config = alone(run.config, steps)
-    model = train(begin.model, run.data("train"), arch, config, folder).model
-    numbers = run.test_scores(model, arch, folder / "test.json")
+    begin.model.config = begin.model.config.replace(default_arch=arch)
+    notes = {"start": begin.origin, "recipe": "that of the supernet, on one architecture alone"}
+    model = train(begin.model, run.data("train"), arch, config, folder, run.data("val"), notes=notes).model
     test = run.data("test")
-    own = matches(test, evaluate(model, test, arch), run.metric)
+    numbers, result = scored(model, test, arch, run.metric, run.options.seed)
+    own = matches(test, result, run.metric)
     rows = []
     for entry in run.chosen:
-        network, chosen, _ = run.final(entry["arch"])
-        other = matches(test, evaluate(network, test, chosen), run.metric)
+        network, one, _ = run.final(entry["arch"])
+        other = matches(test, evaluate(network, test, one), run.metric)
         found = paired_difference(other, own, resamples=RESAMPLES, seed=run.options.seed)
         rows.append(
             {

@@ -7,7 +7,8 @@ over pictures.
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from rfdetr.files import strict, write_json
 from rfdetr.model.detector import RFDETR
 from rfdetr.model.identity import fingerprint
 from rfdetr.nas.options import NasOptions
+from rfdetr.nas.stages import once
+from rfdetr.progress import progress_bar
 from rfdetr.search.pareto import front, latency_column, published_latency, select
 from rfdetr.search.timing import Protocol, Timings
 
@@ -35,6 +38,8 @@ SPREAD = (0.0, 0.5, 1.0)
 USEFUL = 0.5
 """That part has at least this share of the best accuracy."""
 RESAMPLES = 1000
+MASKED = 500
+"""Pictures up to which the masks of detections are kept for the report."""
 _ROUNDS = 8  # of timing what is chosen; two nearly always do
 
 
@@ -82,7 +87,10 @@ def pick(table: "pd.DataFrame", wanted: Sequence[dict[str, Any]], metric: str) -
         )
         entry["targets"].append(target["label"])
     if not found:
-        raise UserError(f"no network fits a latency that was asked for: {'; '.join(refused)}")
+        raise UserError(
+            f"no network fits a latency that was asked for ({'; '.join(refused)}). Training and search are"
+            " kept: the same command with another --target-ms or --like goes on from here"
+        )
     return [*found.values(), *({"refused": text} for text in refused)]
 
 
@@ -95,7 +103,8 @@ def timed_picks(run: "Run", model: RFDETR, folder: Path) -> list[dict[str, Any]]
     table, options = run.table(), run.options
     if not (folder / "latency.csv").is_file():
         shutil.copyfile(run.folder("search") / "latency.csv", folder / "latency.csv")
-    protocol = Protocol(options.runtime, options.precision, options.threads)
+    images = None if options.precision == "fp32" else run.data("train")
+    protocol = Protocol(options.runtime, options.precision, options.threads, images=images)
     timings = Timings(folder, model, fingerprint(model), protocol)
     for _ in range(_ROUNDS):
         entries = pick(table, targets(options, table, run.metric), run.metric)
@@ -123,6 +132,8 @@ def scored(
         "per_class": dict(numbers.per_class),
         "images": len(dataset),
     }
+    if masks:
+        entry["box_AP"] = result.boxes["AP"]
     if np.isfinite(numbers["AP"]):
         interval = bootstrap_ap(dataset, result.detections, kind, resamples=RESAMPLES, seed=seed)
         entry |= {"low": interval.low, "high": interval.high}
@@ -134,10 +145,16 @@ def choose(run: "Run", folder: Path) -> dict[str, Any]:
     model = run.network()
     entries = timed_picks(run, model, folder)
     networks = [entry for entry in entries if "arch" in entry]
-    for entry in networks:
-        arch = Arch.parse(entry["arch"])
-        entry["val"], _ = scored(model, run.data("val"), arch, run.metric, run.options.seed)
-        entry["test"] = run.test_scores(model, arch, folder / f"test-{entry['arch']}.json")
+
+    def one(arch: Arch) -> dict[str, Any]:
+        val, _ = scored(model, run.data("val"), arch, run.metric, run.options.seed)
+        return {"val": val, "test": run.test_scores(model, arch, folder / f"test-{arch.id}.json")}
+
+    with progress_bar(True, len(networks), "evaluate the chosen", "network") as report:
+        for number, entry in enumerate(networks, start=1):
+            arch = Arch.parse(entry["arch"])
+            entry |= once(folder / f"{arch.id}.json", partial(one, arch))
+            report(number, len(networks))
     return {"networks": networks, "refused": [entry["refused"] for entry in entries if "refused" in entry]}
 
 
@@ -148,20 +165,27 @@ def matches(dataset: DetectionDataset, result: CocoResult, metric: str) -> Match
 
 def keep_detections(path: Path, result: CocoResult, least: float = 0.02) -> None:
     """Detections of a split for the report: JSON, one entry per picture; scores under `least` are left
-    out.
+    out, and masks where there are more than `MASKED` pictures.
     """
     rows = []
     for found in result.detections:
-        keep = np.asarray(found["scores"]) >= least
-        rows.append(
-            {
-                "image_id": int(found["image_id"]),
-                "scores": np.asarray(found["scores"])[keep].round(4).tolist(),
-                "labels": np.asarray(found["labels"])[keep].tolist(),
-                "boxes": np.asarray(found["boxes"])[keep].round(1).tolist(),
-            }
-        )
+        keep = np.flatnonzero(np.asarray(found["scores"]) >= least)
+        row = {
+            "image_id": int(found["image_id"]),
+            "scores": np.asarray(found["scores"])[keep].round(4).tolist(),
+            "labels": np.asarray(found["labels"])[keep].tolist(),
+            "boxes": np.asarray(found["boxes"])[keep].round(1).tolist(),
+        }
+        if "rles" in found and len(result.detections) <= MASKED:
+            row["rles"] = [_text(found["rles"][i]) for i in keep]
+        rows.append(row)
     write_json(path, {"least_score": least, "pictures": rows})
+
+
+def _text(code: Mapping[str, Any]) -> dict[str, Any]:
+    """A run-length code for JSON."""
+    counts = code["counts"]
+    return {"size": list(code["size"]), "counts": counts.decode() if isinstance(counts, bytes) else counts}
 
 
 def read_detections(path: Path) -> list[dict[str, Any]]:
@@ -173,6 +197,7 @@ def read_detections(path: Path) -> list[dict[str, Any]]:
             "scores": np.array(row["scores"], dtype=np.float32),
             "labels": np.array(row["labels"], dtype=np.int64),
             "boxes": np.array(row["boxes"], dtype=np.float32).reshape(-1, 4),
+            **({"rles": row["rles"]} if "rles" in row else {}),
         }
         for row in rows
     ]

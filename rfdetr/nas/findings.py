@@ -9,11 +9,13 @@ import numpy as np
 
 from rfdetr.arch import Arch
 from rfdetr.data.dataset import DetectionDataset, Target
+from rfdetr.data.masks import decode_segmentation
 from rfdetr.data.registry import load_dataset
 from rfdetr.errors import UserError
 from rfdetr.evaluation.outcomes import Outcome, confusion, outcome, precision_recall
 from rfdetr.files import read_json
 from rfdetr.nas.choose import read_detections
+from rfdetr.nas.words import named
 from rfdetr.search.pareto import front_mask, latency_column
 
 if TYPE_CHECKING:
@@ -42,22 +44,18 @@ class Findings:
 
     @property
     def best(self) -> "dict[str, Any]":
-        """The chosen network with the highest test number."""
-        return max(self.networks, key=lambda entry: entry["test"]["AP"] or 0.0)
+        """The chosen network with the highest number on val: the test pictures must choose nothing."""
+        return max(self.networks, key=lambda e: e["val"]["AP"] or 0.0)
 
-    def shape(self, split: str) -> "dict[str, Any]":
-        """Numbers of a split (`look.Shape`)."""
-        return self.stage("look")["result"]["shapes"][split]
+    def inherited(self, arch: str) -> "dict[str, Any]":
+        """A chosen network as it was chosen: with the supernet's weights."""
+        chosen = self.stage("choose")["result"]["networks"]
+        return next(entry for entry in chosen if entry["arch"] == arch)
 
-    def objects_per_class(self) -> dict[str, int]:
-        """Test objects by class name, crowds left out."""
-        counts: dict[str, int] = {}
-        ids = self.test.category_ids
-        for annotation in self.test.coco["annotations"]:
-            if not annotation.get("iscrowd"):
-                name = ids.name_of(ids.index_of(annotation["category_id"]))
-                counts[name] = counts.get(name, 0) + 1
-        return counts
+    @property
+    def statistics(self) -> "dict[str, dict[str, Any]]":
+        """Statistics by split, as JSON values (`rfdetr.data.statistics.Statistics`)."""
+        return self.stage("look")["result"]["statistics"]
 
     @cached_property
     def _folders(self) -> dict[str, str]:
@@ -83,6 +81,11 @@ class Findings:
         """mask_AP with a mask head, else AP."""
         return "mask_AP" if self.options.get("segmentation") else "AP"
 
+    @property
+    def metric_words(self) -> str:
+        """The metric as it is written."""
+        return named(self.metric)
+
     @cached_property
     def networks(self) -> "list[dict[str, Any]]":
         """The chosen networks, fastest first."""
@@ -105,10 +108,12 @@ class Findings:
         import pandas as pd
 
         table = pd.read_csv(self.path("search") / "table.csv")
-        table["ms"] = table[latency_column(table)]
+        column = latency_column(table)
+        for entry in self.networks:  # timed after the search, where it had only predicted them
+            table.loc[table["arch"] == entry["arch"], ["latency_ms", column]] = entry["latency_ms"]
+        table["ms"] = table[column]
         table["side"] = table["resolution"] // table["patch_size"]
         table["front"] = front_mask(table[self.metric].to_numpy(), table["ms"].to_numpy())
-        table["arch"] = [Arch(*map(int, row)).id for row in table[list(Arch.KNOBS)].to_numpy()]
         table["chosen"] = table["arch"].isin([entry["arch"] for entry in self.networks])
         return table
 
@@ -122,6 +127,19 @@ class Findings:
         entry = next(e for e in self.networks if e["arch"] == arch)
         pairs = zip(self.targets, self.detections(arch), strict=True)
         return [outcome(target, found, entry["threshold"]) for target, found in pairs]
+
+    def masks(self, arch: str, index: int) -> list[np.ndarray]:
+        """Masks [H, W] bool of a test picture's detections, in the order of its outcome; none are kept of a
+        network without masks, nor of very large test splits.
+        """
+        found = self.detections(arch)[index]
+        if "rles" not in found:
+            return []
+        entry = next(e for e in self.networks if e["arch"] == arch)
+        order = np.argsort(-found["scores"], kind="stable")
+        height, width = self.targets[index].size
+        kept = [found["rles"][i] for i in order if found["scores"][i] >= entry["threshold"]]
+        return [decode_segmentation(code, height, width) for code in kept]
 
     def class_names(self) -> list[str]:
         """Names of the data's classes, by class index."""

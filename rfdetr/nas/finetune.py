@@ -5,6 +5,7 @@ A fine-tuned network takes the place of the inherited one only where the validat
 paired interval.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rfdetr.evaluation.bootstrap import paired_difference
 from rfdetr.model.detector import RFDETR
 from rfdetr.nas.choose import RESAMPLES, matches, scored
 from rfdetr.nas.run import Run
+from rfdetr.nas.stages import once
 from rfdetr.training.checkpoint import model_from_checkpoint
 from rfdetr.training.config import TrainConfig
 from rfdetr.training.loop import train
@@ -23,8 +25,8 @@ LOWER = 0.3
 
 
 def alone(config: TrainConfig, steps: int) -> TrainConfig:
-    """The supernet's recipe for one architecture: no setting of the grid comes more often, nothing is
-    evaluated on the way.
+    """The supernet's recipe for one architecture: no setting of the grid comes more often, and the AP is
+    computed at the end alone.
     """
     return config.replace(steps=steps, anchor=None, evaluate_every=0, patience=0)
 
@@ -53,10 +55,12 @@ def fine_tune(
     `val`.
 
     Returns inherited and tuned AP, their difference with its paired interval, `better`: whether the interval
-    lies above zero, and the tuned network's numbers. That network is in `folder`.
+    lies above zero, and the tuned network's numbers. That network is in `folder`, and `arch` its own.
     """
     before, first = scored(model, val, arch, metric, config.seed)
-    train(model, train_set, arch, config, folder)
+    model.config = model.config.replace(default_arch=arch)
+    notes = {"start": f"{arch.id} of the supernet", "recipe": "gentler"}
+    train(model, train_set, arch, config, folder, val, notes=notes)
     tuned = model_from_checkpoint(folder)
     after, second = scored(tuned, val, arch, metric, config.seed)
     difference = paired_difference(
@@ -77,13 +81,17 @@ def fine_tune(
 
 def fine_tune_all(run: Run, config: TrainConfig, folder: Path) -> dict[str, Any]:
     """The stage: every chosen network, each in its own folder; the better ones with their test numbers."""
-    rows = []
-    for entry in run.chosen:
-        arch = Arch.parse(entry["arch"])
-        place = folder / entry["arch"]
+
+    def one(name: str, arch: Arch, place: Path) -> dict[str, Any]:
         row = fine_tune(run.network(), arch, run.data("train"), run.data("val"), config, place, run.metric)
         if row["better"]:
             tuned = model_from_checkpoint(place)
-            row["test"] = run.test_scores(tuned, arch, folder / f"test-{entry['arch']}.json")
-        rows.append(row)
+            row["test"] = run.test_scores(tuned, arch, folder / f"test-{name}.json")
+        return row
+
+    rows = []
+    for entry in run.chosen:
+        name = entry["arch"]
+        work = partial(one, name, Arch.parse(name), folder / name)
+        rows.append(once(folder / f"{name}.json", work))
     return {"networks": rows}

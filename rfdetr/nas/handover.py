@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,17 @@ from rfdetr.data.transforms import MEAN, STD
 from rfdetr.evaluation.outcomes import best_threshold
 from rfdetr.export import export_onnx
 from rfdetr.export.artifact import Artifact
-from rfdetr.files import strict, write_atomic
+from rfdetr.files import sha256_file, strict, write_atomic
 from rfdetr.nas.choose import read_detections
 from rfdetr.nas.run import Run
+from rfdetr.nas.stages import once
+from rfdetr.nas.words import named
 from rfdetr.nas.words import number as _number
+from rfdetr.progress import progress_bar
 from rfdetr.provenance import commit, machine
+
+TOLERANCE = 1e-3
+"""Largest difference between the AP of a file and of its network."""
 
 # Ten lines that need numpy, Pillow and ONNX Runtime alone.
 SNIPPET = """import numpy as np, onnxruntime as ort
@@ -36,7 +43,8 @@ for query, label in zip(*np.where(scores > {threshold})):
 def card(artifact: Artifact, entry: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """The model card, Markdown.
 
-    entry  of the chosen network: arch, targets, latency_ms, val_AP, test (AP, low, high), tuned
+    entry  of the chosen network: arch, targets, latency_ms, val_AP by which it was chosen, tuned, and
+           val and test (AP, low, high) of the weights in the file
     about  data, licence, runtime, threads, machine, commit, command, classes, threshold, metric
     """
     test, arch = entry["test"], artifact.arch
@@ -58,7 +66,8 @@ def card(artifact: Artifact, entry: Mapping[str, Any], about: Mapping[str, Any])
             f"{_number(test['AP'])}{interval} ({test['images']} pictures, 95 % bootstrap interval)"
         ),
         f"{about['metric']} on validation": (
-            f"{_number(entry['val']['AP'])} (it was chosen by this number, which flatters it)"
+            f"{_number(entry['val_AP'])} (it was chosen by this number, which flatters it)"
+            + (f"; {_number(entry['val']['AP'])} when trained further" if entry.get("tuned") else "")
         ),
         "latency": (
             f"{entry['latency_ms']:.3g} ms, {about['runtime']}, {about['precision']}, {about['threads']}"
@@ -95,31 +104,59 @@ def _cell(text: str) -> str:
 
 def hand_over(run: Run, folder: Path) -> dict[str, Any]:
     """The stage: for every chosen network a file, evaluated on the test split, and its card."""
-    test = run.data("test")
-    targets = [test[index][1] for index in range(len(test))]
     rows = []
-    for entry in run.chosen:
-        tuned = run.tuned(entry["arch"])
-        model, arch, detections = run.final(entry["arch"])
-        artifact = export_onnx(model, arch, folder / f"{entry['arch']}.onnx")
-        checked = evaluate_artifact(artifact, test)
-        numbers = checked.masks if run.options.segmentation else checked.boxes
-        threshold, f1 = best_threshold(read_detections(detections), targets)
-        row = {**entry, "tuned": tuned is not None}
-        if tuned:
-            row |= {"test": tuned["test"], "val": tuned["val"]}
-        row |= {"file": artifact.file.name, "sha256": artifact.sha256, "threshold": threshold, "f1": f1}
-        row["file_AP"] = strict(numbers["AP"] if numbers else None)
-        write_atomic(artifact.file.with_suffix(".md"), card(artifact, row, about(run, threshold)))
-        rows.append(row)
+    with progress_bar(True, len(run.chosen), "export and evaluate", "file") as report:
+        for number, entry in enumerate(run.chosen, start=1):
+            rows.append(once(folder / f"{entry['arch']}.json", partial(_file, run, entry, folder)))
+            report(number, len(run.chosen))
     return {"networks": rows}
+
+
+def _file(run: Run, entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    test, tuned = run.data("test"), run.tuned(entry["arch"])
+    model, arch, detections = run.final(entry["arch"])
+    artifact = export_onnx(model, arch, folder / f"{entry['arch']}.onnx")
+    checked = evaluate_artifact(artifact, test)
+    numbers = checked.masks if run.options.segmentation else checked.boxes
+    targets = [test[index][1] for index in range(len(test))]
+    threshold, f1 = best_threshold(read_detections(detections), targets)
+    row = {**entry, "tuned": tuned is not None}
+    if tuned is not None:
+        row |= {"test": tuned["test"], "val": tuned["val"]}
+    row |= {"file": artifact.file.name, "sha256": artifact.sha256, "threshold": threshold, "f1": f1}
+    row["file_AP"] = strict(numbers["AP"] if numbers else None)
+    write_atomic(artifact.file.with_suffix(".md"), card(artifact, row, about(run, threshold)))
+    return row
+
+
+def differs(row: Mapping[str, Any]) -> bool:
+    """Whether the file, evaluated alone, has another AP than the network that it was made of."""
+    both = (row["file_AP"], row["test"]["AP"])
+    return None not in both and abs(both[0] - both[1]) > TOLERANCE
+
+
+def deliver(run: Run, folder: Path) -> list[Path]:
+    """Copies of the files and cards of the current choice in `folder`; those of an earlier choice go."""
+    made = run.folder("export")
+    wanted = {name: made / name for row in run.result("export")["networks"] for name in _names(row)}
+    for old in folder.glob("*") if folder.is_dir() else ():
+        if old.name not in wanted and old.suffix in (".onnx", ".md") and old.stem.startswith("r"):
+            old.unlink()
+    for name, source in wanted.items():
+        if not (folder / name).is_file() or sha256_file(folder / name) != sha256_file(source):
+            write_atomic(folder / name, source.read_bytes())
+    return [folder / name for name in wanted if name.endswith(".onnx")]
+
+
+def _names(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["file"], str(Path(row["file"]).with_suffix(".md"))
 
 
 def about(run: Run, threshold: float) -> dict[str, Any]:
     """What a card says of the run."""
     train = run.data("train")
     return {
-        "metric": run.metric,
+        "metric": named(run.metric),
         "classes": list(train.class_names),
         "threshold": threshold,
         "runtime": run.options.runtime,

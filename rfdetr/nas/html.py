@@ -26,16 +26,26 @@ a { color: var(--link); } h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.2r
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; margin: 0.8rem 0; }
 th, td { border-bottom: 1px solid var(--line); text-align: left; }
+th:first-child, td:first-child { white-space: nowrap; }
 caption { text-align: left; color: inherit; opacity: 0.8; padding: 0.2rem 0; }
-img { max-width: 100%; height: auto; } .chart { background: #fff; border-radius: 4px; margin: 0.8rem 0; }
+img { max-width: 100%; height: auto; } .chart { margin: 0.8rem 0; }
 pre, code { font-family: ui-monospace, monospace; font-size: 0.86rem; background: var(--soft); }
 pre { padding: 0.7rem; overflow-x: auto; } code { overflow-wrap: anywhere; }
 footer { margin-top: 3rem; opacity: 0.75; font-size: 0.85rem; }
 """
 _DRAW = """
+const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+const lines = dark ? "#44484e" : "#d0d0d0";
 for (const box of document.querySelectorAll(".chart")) {
   const figure = JSON.parse(box.querySelector("script").textContent);
-  Plotly.newPlot(box, figure.data, {...figure.layout, autosize: true}, {responsive: true, displaylogo: false,
+  const {xaxis, yaxis, font} = figure.layout;
+  const style = {gridcolor: lines, linecolor: lines, zerolinecolor: lines};
+  const layout = {
+    ...figure.layout, autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: {...font, color: dark ? "#e6e6e6" : "#1a1a1a"},
+    xaxis: {...xaxis, ...style}, yaxis: {...yaxis, ...style},
+  };
+  Plotly.newPlot(box, figure.data, layout, {responsive: true, displaylogo: false,
     displayModeBar: false});
 }
 """

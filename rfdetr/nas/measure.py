@@ -110,15 +110,24 @@ def search_cost(
     model: RFDETR, val: DetectionDataset, space: SearchSpace, folder: Path, options: NasOptions
 ) -> dict[str, float]:
     """search_s: seconds of all accuracies of the space on `val`. timing_s: of exporting and timing one
-    sub-network.
+    sub-network. fastest_ms: latency of the smallest one of the space.
     """
     estimate = dry_run(model, val, space).iloc[0]
-    archs = measurement_plan(space, _TIMED, options.seed)[:_TIMED]
+    archs = list(dict.fromkeys([space.smallest, *measurement_plan(space, _TIMED, options.seed)]))[:_TIMED]
     started = time.monotonic()
-    measure_latency(model, archs, options.runtime, options.threads, cache_dir=folder / "onnx", progress=False)
+    timed = measure_latency(
+        model,
+        archs,
+        options.runtime,
+        options.threads,
+        cache_dir=folder / "onnx",
+        precision=options.precision,
+        images=None if options.precision == "fp32" else val,
+    )
     return {
         "search_s": float(estimate["hours"]) * 3600,
         "timing_s": (time.monotonic() - started) / len(archs),
+        "fastest_ms": float(timed["latency_ms"].min()),
     }
 
 

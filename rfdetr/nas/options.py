@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from rfdetr.errors import UserError
+from rfdetr.networks import RANDOM
+from rfdetr.search.pareto import published_latency
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,8 @@ class NasOptions:
     data          a registered name or a folder
     weights       network to start from (as `rfdetr.networks.open_network` takes them), or "" for random
                   weights
+    backbone      "dinov2" or a file of its weights, for a network whose weights are else random
+                  (`weights` "random:nano"); "" for none
     segmentation  with a mask head; the data needs masks
     targets_ms    latencies in ms that networks are chosen for, each "at most"; () and no `like`: three spread
                   over the front that was found
@@ -31,6 +35,7 @@ class NasOptions:
 
     data: str
     weights: str = ""
+    backbone: str = ""
     segmentation: bool = False
     targets_ms: tuple[float, ...] = ()
     like: tuple[str, ...] = ()
@@ -56,6 +61,11 @@ class NasOptions:
                 object.__setattr__(self, field.name, tuple(getattr(self, field.name)))
         if not self.data:
             raise UserError("--data names the dataset to search for: a registered name or a folder")
+        if self.backbone and not self.weights.startswith(RANDOM):
+            raise UserError(
+                f"--backbone {self.backbone} is for a network of a published size whose weights are else"
+                " random: add --weights random:nano"
+            )
         for value in self.targets_ms:
             if not (math.isfinite(value) and value > 0):
                 raise UserError(f"--target-ms takes latencies in ms above 0, not {value:g}")
@@ -67,6 +77,11 @@ class NasOptions:
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {count}")
+        for name in ("resolutions", "patch_sizes", "windows"):
+            if wrong := [value for value in getattr(self, name) if value < 1]:
+                raise UserError(f"--{name.replace('_', '-')} takes numbers of at least 1, not {wrong[0]}")
+        for name in self.like:
+            published_latency(name)
         if self.seed < 0:
             raise UserError(f"--seed must not be negative, got {self.seed}")
 

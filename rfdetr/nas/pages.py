@@ -1,39 +1,57 @@
 """The parts of the report, one function each: they compute from a run's folder and show in the notebook."""
 
-import platform
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from rfdetr.nas import words
 from rfdetr.nas.findings import Findings
+from rfdetr.nas.words import NETWORKS, counted, interval, number
 from rfdetr.nas.words import difference as with_interval
-from rfdetr.nas.words import interval
 from rfdetr.plots import run as figures
-from rfdetr.plots.display import show
+from rfdetr.plots.display import in_a_row, show
 from rfdetr.plots.style import theme
 from rfdetr.plots.tables import say, table
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 def summary(found: Findings) -> None:
     """Title and one paragraph."""
     theme()
     best, fast = found.best, found.networks[0]
-    plan, search = found.stage("plan")["result"], found.stage("search")["result"]
+    steps, search = found.stage("train")["result"]["steps"], found.stage("search")["result"]
     say(f"# Search on {found.options['data']}")
     text = (
-        f"One network was trained for {plan['steps']:,} steps on {found.shape('train')['images']} pictures;"
+        f"One network was trained for {steps:,} steps on {found.statistics['train']['images']:,} pictures;"
         f" {search['sub_networks']:,} of its sub-networks were looked at without training any of them again."
-        f" The most accurate one chosen, **{best['arch']}**, reaches {found.metric}"
-        f" **{interval(best['test'])}** on {best['test']['images']} test pictures in {best['latency_ms']:.3g}"
-        f" ms ({found.options['runtime']}, {found.options['threads']} thread(s), batch 1)."
+        f" The most accurate one chosen, **{best['arch']}**, reaches {found.metric_words}"
+        f" **{interval(best['test'])}** on {best['test']['images']} test pictures"
+        f" ({'with a 95 % interval; ' if 'low' in best['test'] else ''}{_weights(best)}) and takes"
+        f" {_ms(best)} ({found.options['runtime']}, {found.options['threads']} thread(s), batch 1)."
     )
     if fast["arch"] != best["arch"]:
+        text += f" The fastest, {fast['arch']}, reaches {interval(fast['test'])} and takes {_ms(fast)}."
+    fixed = found.stage("baseline")
+    if fixed:
+        row = next(r for r in fixed["result"]["against"] if r["arch"] == best["arch"])
         text += (
-            f" The fastest, {fast['arch']}, reaches {interval(fast['test'])} in {fast['latency_ms']:.3g} ms."
+            f" One fixed architecture that was trained alone at the same cost reaches"
+            f" {interval(fixed['result']['test'])}: the search is {_against(row)}."
         )
-    say(text)
+    refused = found.stage("choose")["result"]["refused"]
+    say(text + "".join(f"\n\nNo network for {reason}." for reason in refused))
+
+
+def _weights(entry: Mapping[str, Any]) -> str:
+    return "trained further after the choice" if entry["tuned"] else "weights of the supernet"
+
+
+def _ms(entry: Mapping[str, Any]) -> str:
+    return f"{entry['latency_ms']:.3g} ms" + ("" if entry["timed"] else " by prediction")
+
+
+def _against(row: Mapping[str, Any]) -> str:
+    better = "better" if row["difference"] > 0 else "worse"
+    how = better if row["resolved"] else "neither better nor worse beyond the paired interval"
+    return f"{how}, {with_interval(row)}"
 
 
 def front(found: Findings) -> None:
@@ -43,16 +61,15 @@ def front(found: Findings) -> None:
     show(
         figures.front(data, found.metric, found.networks),
         alt=(
-            f"{found.metric} against latency of {len(data)} sub-networks, {count} of them on the front,"
+            f"{found.metric_words} against latency of {len(data)} sub-networks, {count} of them on the front,"
             " chosen ones marked"
         ),
     )
     missing = int(data["latency_ms"].isna().sum()) if "latency_ms" in data else 0
-    if "predicted_ms" in data:
-        say(
-            f"Latencies: {len(data) - missing} measured, all predicted by a model of these; the prediction"
-            " decides."
-        )
+    say(
+        f"Latencies: {len(data) - missing} measured here"
+        + (f", {missing} predicted by a model of these." if missing else ".")
+    )
 
 
 def networks(found: Findings) -> None:
@@ -63,19 +80,23 @@ def networks(found: Findings) -> None:
         {
             "network": e["arch"],
             "chosen for": "; ".join(e["targets"]),
-            "ms": e["latency_ms"],
+            "latency": _ms(e),
             "validation": interval(e["val"]),
             "test": interval(e["test"]),
-            "lost by not choosing on it": (e["val"]["AP"] or 0) - (e["test"]["AP"] or 0),
-            "weights": "fine-tuned" if e["tuned"] else "inherited",
+            **({"boxes, test": number(e["test"]["box_AP"])} if "box_AP" in e["test"] else {}),
+            "weights": _weights(e),
         }
         for e in found.networks
     ]
-    table(
-        pd.DataFrame(rows),
-        f"{found.metric} of the chosen networks",
-        decimals={"ms": 2, "lost by not choosing on it": 3},
-    )
+    table(pd.DataFrame(rows), f"{found.metric_words} of the chosen networks")
+    inherited = [found.inherited(e["arch"]) for e in found.networks]
+    pairs = [(e["val"]["AP"], e["test"]["AP"]) for e in inherited]
+    gaps = [f"{val - test:+.3f}" for val, test in pairs if None not in (val, test)]
+    if gaps:
+        say(
+            f"Validation minus test, with the weights that the choice was made by: {', '.join(gaps)}. A part"
+            " is the luck that choosing takes along, a part that the two splits differ."
+        )
 
 
 def fine_tuning(found: Findings) -> None:
@@ -97,7 +118,7 @@ def fine_tuning(found: Findings) -> None:
     ]
     table(
         pd.DataFrame(rows),
-        f"Fine-tuning one by one: {found.metric} on validation, paired intervals",
+        f"Fine-tuning one by one: {found.metric_words} on validation, paired intervals",
         decimals=3,
     )
 
@@ -112,7 +133,7 @@ def baseline(found: Findings) -> None:
     result = stage["result"]
     say(
         f"**Was the search worth it?** One fixed architecture, {result['arch']}, was trained alone at the"
-        f" same cost ({result['steps']:,} steps): {found.metric} {interval(result['test'])} on test."
+        f" same cost ({result['steps']:,} steps): {found.metric_words} {interval(result['test'])} on test."
     )
     rows = [
         {
@@ -135,11 +156,11 @@ def by_class(found: Findings) -> None:
     import pandas as pd
 
     names = list(found.networks[0]["test"]["per_class"])
-    counts = found.objects_per_class()
+    counts = found.statistics["test"]["classes"]
     data = pd.DataFrame({"class": names, "test objects": [counts.get(name, 0) for name in names]})
     for entry in found.networks:
         data[entry["arch"]] = [entry["test"]["per_class"].get(name) for name in names]
-    table(data, f"{found.metric} by class", decimals=3)
+    table(data, f"{found.metric_words} by class", decimals=3)
 
 
 def by_size(found: Findings) -> None:
@@ -155,7 +176,7 @@ def by_size(found: Findings) -> None:
     data = pd.DataFrame({"objects": list(kinds.values())})
     for entry in found.networks:
         data[entry["arch"]] = [entry["test"]["numbers"][kind] for kind in kinds]
-    table(data, f"{found.metric} by size in the original picture", decimals=3)
+    table(data, f"{found.metric_words} by size in the original picture", decimals=3)
 
 
 def curves(found: Findings) -> None:
@@ -179,74 +200,47 @@ def pictures(found: Findings) -> None:
     outcomes = [found.outcomes(entry["arch"]) for entry in pair]
     for index in found.shown_pictures(best["arch"]):
         image = found.test[index][0]
-        titles = [f"{e['arch']}, {e['latency_ms']:.3g} ms" for e in pair]
-        row = [
-            figures.drawn(image, one[index], found.class_names(), title)
-            for one, title in zip(outcomes, titles, strict=True)
-        ]
-        _picture(figures.side_by_side(row), _words(outcomes[-1][index], pair[-1]["arch"]))
+        shown = []
+        for entry, one in zip(pair, outcomes, strict=True):
+            drawn = figures.drawn(
+                image,
+                one[index],
+                found.class_names(),
+                f"{entry['arch']}, {_ms(entry)}",
+                masks=found.masks(entry["arch"], index),
+            )
+            shown.append((drawn, _words(one[index], entry["arch"])))
+        in_a_row(shown)
 
 
 def _words(one: Any, arch: str) -> str:
     hits, false = int(one.hits.sum()), int((~one.hits).sum())
     return (
-        f"A test picture with {len(one.truth)} objects; {arch} finds {hits} and raises {false} false alarms"
+        f"A test picture with {counted(len(one.truth), 'object', 'objects')}; {arch} finds {hits} and raises"
+        f" {counted(false, 'false alarm', 'false alarms')}"
     )
-
-
-def _picture(picture: "Image.Image", alt: str) -> None:
-    from IPython.display import display
-
-    display(picture, metadata={"image/png": {"alt": alt}})
-
-
-def data(found: Findings) -> None:
-    """Statistics of the splits, and why the grid is what it is."""
-    import pandas as pd
-
-    rows = []
-    for split in ("train", "val", "test"):
-        shape = found.shape(split)
-        rows.append(
-            {
-                "split": split,
-                "pictures": shape["images"],
-                "objects": shape["objects"],
-                "objects on a picture (median, most)": (
-                    f"{shape['per_image'][0]:.0f}, {shape['per_image'][3]:.0f}"
-                ),
-                "side of an object (10th, 50th, 90th percentile)": ", ".join(
-                    f"{v:.1%}" for v in shape["side"]
-                ),
-            }
-        )
-    table(pd.DataFrame(rows), "Sides are shares of the picture's")
-    if not found.options.get("weights"):
-        say("\n".join(f"- {reason}" for reason in found.stage("look")["result"]["reasons"]))
 
 
 def knobs(found: Findings) -> None:
     """Means by the values of each knob."""
+    means = found.knob_means()
     names = {
         "side": "tokens a side",
         "resolution": "resolution, px",
         "patch_size": "patch size, px",
         "windows": "windows a side",
+        "decoder_layers": "decoder layers",
+        "queries": "queries",
     }
-    rows = found.knob_means()
-    rows["knob"] = [names.get(k, k.replace("_", " ")) for k in rows["knob"]]
-    columns = {
-        "knob": "knob",
-        "value": "value",
-        "metric": f"mean {found.metric}",
-        "ms": "mean ms",
-        "sub_networks": "sub-networks",
-    }
-    table(
-        rows,
-        "Means over all sub-networks with that value; values go together, so read tokens a side first",
-        columns,
-        {"metric": 3, "ms": 2},
+    show(
+        figures.knobs(means, names, found.metric),
+        alt=f"Mean {found.metric_words} and mean latency by the values of each knob, one panel a knob",
+    )
+    sides = means[means["knob"] == "side"]
+    best = sides.loc[sides["metric"].idxmax()]
+    say(
+        "Means over all sub-networks with that value. Values go together (a larger picture has more tokens),"
+        f" so read tokens a side first: most accurate on average are {best['value']:.0f} a side."
     )
 
 
@@ -262,27 +256,13 @@ def training(found: Findings) -> None:
 
 def use(found: Findings) -> None:
     """Commands and code."""
-    path = found.path("export").relative_to(found.folder)
     best = found.best
+    file = f"{NETWORKS}/{best['file']}"
     say(
-        f"```\npython -m rfdetr predict {path / best['file']} photo.jpg --out pictures\n```\n\nor in"
-        f' Python\n\n```python\nimport rfdetr\n\nnetwork = rfdetr.load("{path / best["file"]}")\nfound ='
-        ' network.predict("photo.jpg",'
-        f' threshold={best["threshold"]})\nfound.plot("photo-found.png")\n```\n\nEach file\'s card'
+        f"The networks are in the folder `{NETWORKS}` of the run. There\n\n```\npython -m rfdetr predict"
+        f" {best['file']} photo.jpg --out pictures\n```\n\nor, from the run's folder, in"
+        f' Python\n\n```python\nimport rfdetr\n\nnetwork = rfdetr.load_exported("{file}")\nfound ='
+        f' network.predict_one("photo.jpg", threshold={best["threshold"]:g})\nprint(found.names, found.boxes,'
+        ' found.scores)\nfound.plot("photo-found.png")\n```\n\nEach file\'s card'
         f" (`{best['arch']}.md` beside it) has ten lines that need ONNX Runtime alone."
     )
-
-
-def provenance(found: Findings) -> None:
-    """Command, stages, seconds, versions."""
-    import pandas as pd
-
-    say(
-        f"`{found.options.get('command') or 'python -m rfdetr nas'}` on {platform.platform()}, Python"
-        f" {platform.python_version()}."
-    )
-    rows = [
-        {"stage": name, "seconds": found.stage(name)["seconds"], "key": f"{found.stage(name)['key']}"}
-        for name in found.stages
-    ]
-    table(pd.DataFrame(rows), "Stages; a stage with the same key is not made again")

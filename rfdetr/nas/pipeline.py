@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rfdetr.arch import SearchSpace
+from rfdetr.benchmark.runtimes import check_runtime
 from rfdetr.files import strict, write_atomic, write_json
 from rfdetr.nas import baseline, choose, finetune, handover, look, plan, words
+from rfdetr.nas.network import weights_digest
 from rfdetr.nas.options import NasOptions
 from rfdetr.nas.report import write_report
 from rfdetr.nas.run import SPLITS, Run
-from rfdetr.nas.stages import fresh
+from rfdetr.nas.stages import OPTIONS, fresh
 from rfdetr.training.loop import train
 
 _INDENT = "      "
@@ -41,9 +44,12 @@ def search_network(
     command: what is written into the cards as the way to make this again. Raises UserError for bad input,
     before any training; Interrupted after SIGINT or SIGTERM, once everything that was done is on disk.
     """
+    check_runtime(options.runtime, options.precision)
+    if options.hours is not None:
+        plan.without_reserve(options.hours)
     run = Run(options, out, command, say)
     with run.stages.alone():
-        write_json(run.root / "options.json", {**options.to_dict(), "command": run.command})
+        write_json(run.root / OPTIONS, {**options.to_dict(), "command": run.command})
         looked(run)
         planned(run)
         if dry_run:
@@ -60,7 +66,7 @@ def search_network(
         page = write_report(run)
         text = words.readme(run.root, run.stages, run.command, run.metric, page)
         write_atomic(run.root / "README.md", text)
-        say(f"report: {page}" if page else f"networks: {run.folder('export')}")
+        say(f"networks: {run.root / words.NETWORKS}" + (f"\nreport: {page}" if page else ""))
         return NasResult(list(run.result("export")["networks"]), page, run.root)
 
 
@@ -77,18 +83,23 @@ def looked(run: Run) -> None:
     }
 
     def work(folder: Path) -> dict[str, Any]:
-        shapes = {split: look.Shape.of(run.data(split)) for split in SPLITS}
-        proposal = look.propose(shapes["train"], given)
+        splits = {split: run.data(split) for split in SPLITS}
+        numbers, small = look.numbers(splits), look.small_side(splits["train"])
+        counts = numbers["train"]["per_image"]
+        proposal = look.propose(counts["p95"], counts["maximum"], small, given)
         return {
-            "shapes": {split: asdict(shape) for split, shape in shapes.items()},
+            "statistics": numbers,
+            "small_side": small,
+            "shared": look.shared_pictures(splits),
             "space": asdict(proposal.space),
             "reasons": list(proposal.reasons),
-            "classes": list(run.data("train").class_names),
         }
 
     result = run.stages.run("look", values, (), work, "looking at the data").result
-    for split, shape in result["shapes"].items():
-        run.say(f"{_INDENT}{split}: {shape['images']} pictures, {shape['objects']} objects")
+    for split, found in result["statistics"].items():
+        run.say(f"{_INDENT}{split}: {words.split(found)}")
+    if shared := look.shared_words(result["shared"]):
+        run.say(f"{_INDENT}{shared}")
     for reason in () if run.options.weights else result["reasons"]:
         run.say(f"{_INDENT}{reason}")
 
@@ -97,6 +108,7 @@ def planned(run: Run) -> None:
     """Measure a few steps, then decide on steps and on what the search may cost."""
     names = (
         "weights",
+        "backbone",
         "hours",
         "steps",
         "fine_tune",
@@ -109,6 +121,8 @@ def planned(run: Run) -> None:
         "threads",
     )
     values = {name: getattr(run.options, name) for name in names}
+    files = (run.options.weights, run.options.backbone)
+    values["weights_digest"] = [weights_digest(name) for name in files]
 
     def work(folder: Path) -> dict[str, Any]:
         found = plan.settle(
@@ -121,7 +135,8 @@ def planned(run: Run) -> None:
     run.say(
         f"{_INDENT}network: {result['origin']}; training grid {words.grid(SearchSpace(**result['space']))}"
     )
-    for line in result["lines"]:
+    low = plan.unreachable(run.options, result["fastest_ms"])
+    for line in [*result["details"], *result["lines"], *([low] if low else [])]:
         run.say(f"{_INDENT}{line}")
 
 
@@ -130,14 +145,28 @@ def trained(run: Run) -> None:
 
     def work(folder: Path) -> dict[str, Any]:
         begin = plan.start(run.options, run.data("train"), run.proposal)
-        found = train(begin.model, run.data("train"), run.space, run.config, folder, run.data("val"))
+        notes = {"start": begin.origin, "recipe": begin.recipe, "source": run.source}
+        found = train(
+            begin.model,
+            run.data("train"),
+            run.space,
+            run.config,
+            folder,
+            run.data("val"),
+            notes=notes,
+            tensorboard=find_spec("tensorboard") is not None,
+        )
         rows = [row for row in found.evaluations if row["step"] == found.best_step]
-        return {"step": found.best_step, "evaluations": strict(rows)}
+        return {"steps": found.step, "step": found.best_step, "evaluations": strict(rows)}
 
     values = {"config": run.config.to_dict(), "space": run.result("plan")["space"]}
     result = run.stages.run("train", values, ("look", "plan"), work, "training the supernet").result
+    if result["step"] != result["steps"]:
+        run.say(f"{_INDENT}stopped after step {result['steps']:,}; the best was step {result['step']:,}")
     for row in result["evaluations"]:
-        run.say(f"{_INDENT}{row['arch']}: {run.metric} {words.number(row.get(run.metric))} on val")
+        run.say(
+            f"{_INDENT}{row['arch']}: {words.named(run.metric)} {words.number(row.get(run.metric))} on val"
+        )
 
 
 def searched(run: Run) -> None:
@@ -156,11 +185,21 @@ def searched(run: Run) -> None:
     space = SearchSpace(**settled["search_space"])
 
     def work(folder: Path) -> dict[str, Any]:
+        images = None if run.options.precision == "fp32" else run.data("train")
         if settled["budget"] >= 1:
-            found = search(run.network(), run.data("val"), space, folder, intervals=False, **given)
+            found = search(
+                run.network(), run.data("val"), space, folder, intervals=False, images=images, **given
+            )
         else:
             found = search_within(
-                settled["budget"], run.network(), run.data("val"), space, folder, intervals=False, **given
+                settled["budget"],
+                run.network(),
+                run.data("val"),
+                space,
+                folder,
+                intervals=False,
+                images=images,
+                **given,
             )
         return {"sub_networks": len(found.table), "front": len(found.front)}
 
@@ -198,7 +237,7 @@ def fine_tuned(run: Run) -> None:
     ).result
     for row in result["networks"]:
         run.say(
-            f"{_INDENT}{row['arch']}: {run.metric} on val {words.number(row['inherited'])} ->"
+            f"{_INDENT}{row['arch']}: {words.named(run.metric)} on val {words.number(row['inherited'])} ->"
             f" {words.number(row['tuned'])}, {words.difference(row)}, {words.fine_tuning(row)}"
         )
 
@@ -215,7 +254,7 @@ def against_fixed(run: Run) -> None:
         "baseline", {}, _latest(run), lambda folder: baseline.fixed(run, folder), title
     ).result
     run.say(
-        f"{_INDENT}{result['arch']}, {result['steps']:,} steps: test {run.metric}"
+        f"{_INDENT}{result['arch']}, {result['steps']:,} steps: test {words.named(run.metric)}"
         f" {words.interval(result['test'])}"
     )
     for row in result["against"]:
@@ -229,8 +268,11 @@ def written(run: Run) -> None:
     result = run.stages.run(
         "export", values, _latest(run), lambda folder: handover.hand_over(run, folder), "writing the networks"
     ).result
+    handover.deliver(run, run.root / words.NETWORKS)
     for entry in result["networks"]:
+        warning = ": THEY DIFFER, do not use the file" if handover.differs(entry) else ""
+        of_file, of_network = words.number(entry["file_AP"]), words.number(entry["test"]["AP"])
         run.say(
-            f"{_INDENT}{run.folder('export') / entry['file']}: {run.metric} of the file on test"
-            f" {words.number(entry['file_AP'])}, of the network {words.number(entry['test']['AP'])}"
+            f"{_INDENT}{run.root / words.NETWORKS / entry['file']}: {words.named(run.metric)} of the file on"
+            f" test {of_file}, of the network {of_network}{warning}"
         )

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rfdetr.arch import Arch, SearchSpace
+from rfdetr.data.checks import before_training, compare_splits, summary_line
 from rfdetr.data.dataset import DetectionDataset
-from rfdetr.data.registry import load_dataset
+from rfdetr.data.registry import dataset_names, load_dataset
 from rfdetr.errors import UserError
 from rfdetr.model.detector import RFDETR
 from rfdetr.nas.choose import keep_detections, scored
@@ -40,15 +41,32 @@ class Run:
             self._data[split] = load_dataset(self.options.data, split, **extra)
         return self._data[split]
 
+    @property
+    def source(self) -> str:
+        """The data as later commands are to be told: a registered name, or a folder's full path."""
+        data = self.options.data
+        named = data in dataset_names() or not Path(data).exists()
+        return data if named else str(Path(data).resolve())
+
     def check_data(self) -> None:
-        """UserError for data that nothing can be learned from or measured on."""
+        """Say how missing splits were made and what is wrong with the data. UserError for data that nothing
+        can be learned from or measured on.
+        """
+        before_training(self.data("train"), self.data("val"))
+        test = self.data("test")
+        for line in (summary_line(test), *(p.text for p in compare_splits(self.data("train"), test))):
+            if line:
+                self.say(line)
         for split in SPLITS:
-            if not any(not a.get("iscrowd") for a in self.data(split).coco["annotations"]):
+            if self.data(split).untrainable or not _objects(self.data(split)):
+                why = self.data(split).untrainable or "no picture has an object"
+                raise UserError(f"{split} of {self.options.data}: nothing can be learned or measured: {why}")
+            if self.options.segmentation and not self.data(split).has_masks:
+                why = self.data(split).maskless
                 raise UserError(
-                    f"{self.data(split)!r} has no objects: nothing can be learned or measured on it"
+                    f"{split} of {self.options.data} has no masks{': ' + why if why else ''}; leave out"
+                    " --segmentation, or give every object a mask"
                 )
-        if self.options.segmentation and not all(self.data(split).has_masks for split in SPLITS):
-            raise UserError(f"{self.options.data} has no masks in every split: leave out --segmentation")
 
     @property
     def metric(self) -> str:
@@ -116,3 +134,7 @@ class Run:
         numbers, result = scored(model, self.data("test"), arch, self.metric, self.options.seed)
         keep_detections(path, result)
         return numbers
+
+
+def _objects(dataset: DetectionDataset) -> bool:
+    return any(not annotation.get("iscrowd") for annotation in dataset.coco["annotations"])

@@ -8,10 +8,24 @@ from typing import Any
 from rfdetr.arch import SearchSpace
 from rfdetr.nas.stages import Stages
 
+NETWORKS = "networks"
+"""Folder of the chosen networks in that of the run."""
+CLASSES = 8  # that a line names
+
 
 def number(value: float | None) -> str:
     """Three digits, or "undefined"."""
     return "undefined" if value is None else f"{value:.3f}"
+
+
+def named(metric: str) -> str:
+    """A metric as it is written: AP, mask AP."""
+    return metric.replace("_", " ")
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """A number with its noun."""
+    return f"{number} {one if number == 1 else several}"
 
 
 def interval(numbers: Mapping[str, Any]) -> str:
@@ -40,21 +54,37 @@ def grid(space: SearchSpace) -> str:
     return "; ".join(f"{', '.join(map(str, v))} {n}" for v, n in zip(values, names, strict=True))
 
 
+def split(numbers: Mapping[str, Any]) -> str:
+    """Statistics of a split in a line."""
+    count, sizes = numbers["per_image"], numbers["sizes"]
+    classes = sorted(numbers["classes"].items(), key=lambda pair: -pair[1])
+    listed = ", ".join(f"{name} {objects}" for name, objects in classes[:CLASSES])
+    more = f", and {len(classes) - CLASSES} more classes" if len(classes) > CLASSES else ""
+    text = f"{numbers['images']} pictures, {numbers['objects']} objects ({listed}{more})"
+    if numbers["objects"]:
+        text += (
+            f"; a picture has {count['median']:g} (median), {count['p95']:g} (95 %), {count['p99']:g} (99 %),"
+            f" at most {count['maximum']:g}"
+        )
+    first = next(iter(sizes), "")
+    others = f" and {len(sizes) - 1} other sizes" if len(sizes) > 1 else ""
+    return f"{text}; {first} px{others}"
+
+
 def network(entry: Mapping[str, Any], metric: str) -> str:
     """One chosen network in a line."""
     timed = "" if entry["timed"] else " predicted"
     return (
-        f"{entry['arch']}, {entry['latency_ms']:.3g} ms{timed}, {metric} {interval(entry['val'])} on val,"
-        f" {interval(entry['test'])} on test"
+        f"{entry['arch']}, {entry['latency_ms']:.3g} ms{timed}, {named(metric)} {interval(entry['val'])} on"
+        f" val, {interval(entry['test'])} on test"
     )
 
 
 def readme(root: Path, stages: Stages, command: str, metric: str, page: Path | None) -> str:
     """The run's folder, explained (Markdown)."""
-    export = stages.done["export"]
     networks = [
-        f"- `{export.folder.relative_to(root)}/{entry['file']}`: {network(entry, metric)}"
-        for entry in export.result["networks"]
+        f"- `{NETWORKS}/{entry['file']}`: {network(entry, metric)}"
+        for entry in stages.done["export"].result["networks"]
     ]
     folders = [
         f"- `{done.folder.relative_to(root)}/`: {done.name}, {done.seconds:.0f} s"
@@ -73,6 +103,8 @@ def readme(root: Path, stages: Stages, command: str, metric: str, page: Path | N
             "",
             "## Networks",
             "",
+            "Each file works alone; its card (`.md`) says what it is and how to use it.",
+            "",
             *networks,
             "",
             *report,
@@ -80,7 +112,10 @@ def readme(root: Path, stages: Stages, command: str, metric: str, page: Path | N
             "",
             *folders,
             "",
-            "Options: `options.json`. What a stage found: `stage.json` in its folder.",
+            "Options: `options.json`. What a stage found: `stage.json` in its folder. The folder of `train`",
+            "has the losses of every step (`log.csv`) and AP on val during the training (`evaluations.csv`);",
+            "it is also a checkpoint for `evaluate`, `search`, `export`, `predict`. The folder of `search`",
+            "has the table of all sub-networks (`table.csv`).",
             "",
         ]
     )

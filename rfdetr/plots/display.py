@@ -1,10 +1,17 @@
 """Show a figure in a chapter, with the text that stands for it where it cannot be seen."""
 
+import base64
+import io
 import itertools
 import os
 import re
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SLIDES = "RFDETR_SLIDES"
 """Variable with a folder: every figure that is shown is written there, too, at slide size."""
@@ -36,6 +43,25 @@ def show(figure: Any, alt: str) -> None:
         _write_slide(figure, alt, Path(os.environ[SLIDES]))
     display(figure, metadata={mime: {"alt": alt} for mime in ("image/png", "image/svg+xml")})
     plt.close(figure)
+
+
+def in_a_row(pictures: "Sequence[tuple[Image.Image, str]]") -> None:
+    """Display photographs, each with its alternative text, side by side where there is room, else below each
+    other.
+    """
+    from IPython.display import HTML, display
+
+    parts = []
+    for picture, alt in pictures:
+        data = io.BytesIO()
+        picture.convert("RGB").save(data, "JPEG", quality=88)
+        source = f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+        style = "max-width: 100%; height: auto; margin: 0 4px 4px 0"
+        parts.append(
+            f'<img alt="{escape(alt)}" width="{picture.width}" height="{picture.height}" style="{style}"'
+            f' src="{source}">'
+        )
+    display(HTML(f"<div>{''.join(parts)}</div>"))
 
 
 def _write_slide(figure: Any, alt: str, folder: Path) -> None:

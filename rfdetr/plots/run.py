@@ -2,7 +2,7 @@
 drawn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 HIT, MISS, FALSE = (0, 158, 115), (213, 94, 0), (240, 200, 0)
 """Colours of detections that are right, of objects that were missed, and of false alarms."""
+COVER = 0.45
+"""Opacity of a mask."""
 
 
 def front(table: "pd.DataFrame", metric: str, chosen: Sequence[dict[str, Any]]) -> Any:
@@ -25,9 +27,10 @@ def front(table: "pd.DataFrame", metric: str, chosen: Sequence[dict[str, Any]]) 
     """
     import plotly.graph_objects as go
 
+    label = metric.replace("_", " ")
     best = table[table["front"]].sort_values("ms")
     text = [
-        f"{a}<br>{metric} {v:.3f}<br>{ms:.3g} ms"
+        f"{a}<br>{label} {v:.3f}<br>{ms:.3g} ms"
         for a, v, ms in zip(table["arch"], table[metric], table["ms"], strict=True)
     ]
     stars = {entry["arch"]: "; ".join(entry["targets"]) for entry in chosen}
@@ -78,7 +81,7 @@ def front(table: "pd.DataFrame", metric: str, chosen: Sequence[dict[str, Any]]) 
         margin={"l": 50, "r": 10, "t": 20, "b": 45},
         legend={"orientation": "h", "y": 1.08},
         xaxis={"title": "latency, ms", "type": "log"},
-        yaxis={"title": f"{metric} on validation"},
+        yaxis={"title": f"{label} on validation"},
     )
     return figure
 
@@ -96,7 +99,36 @@ def curves(losses: "pd.DataFrame", evaluations: "pd.DataFrame", metric: str) -> 
         for arch, part in evaluations.groupby("arch", sort=False):
             right.plot(part["step"], part[metric], marker="o", markersize=3, label=str(arch))
         right.legend(fontsize=7)
-    right.set(xlabel="step", ylabel=f"{metric} on validation", ylim=(0, None))
+    right.set(xlabel="step", ylabel=f"{metric.replace('_', ' ')} on validation", ylim=(0, None))
+    return figure
+
+
+def knobs(means: "pd.DataFrame", names: Mapping[str, str], metric: str) -> Any:
+    """Mean accuracy (left, dots) and latency (right, crosses) by the values of each knob, one panel a knob.
+
+    means: of `Findings.knob_means`; names: knob -> its axis' label.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(2, 3, figsize=(7.2, 4.6))
+    highest = 1.08 * means["metric"].max() or 1.0
+    for axes, (knob, label) in zip(panels.flat, names.items(), strict=True):
+        rows = means[means["knob"] == knob]
+        axes.plot(rows["value"], rows["metric"], marker="o", markersize=4, color=COLOURS[0])
+        axes.set(xlabel=label, ylim=(0, highest))
+        other = axes.twinx()
+        other.plot(rows["value"], rows["ms"], marker="x", markersize=4, color=COLOURS[1], linestyle=":")
+        other.set(ylim=(0, 1.08 * means["ms"].max()))
+        other.grid(False)
+        other.spines["right"].set_visible(True)
+        if len(rows) <= 6:
+            axes.set_xticks(rows["value"])
+        axes.tick_params(labelsize=8)
+        other.tick_params(labelsize=8)
+        if axes in panels[:, 0]:
+            axes.set_ylabel(f"mean {metric.replace('_', ' ')} (dots)", color=COLOURS[0], fontsize=9)
+        if axes in panels[:, -1]:
+            other.set_ylabel("mean ms (crosses)", color=COLOURS[1], fontsize=9)
     return figure
 
 
@@ -144,15 +176,25 @@ def confusion(table: "pd.DataFrame") -> Any:
 
 
 def drawn(
-    image: np.ndarray, one: Outcome, names: Sequence[str], title: str = "", side: int = 460
+    image: np.ndarray,
+    one: Outcome,
+    names: Sequence[str],
+    title: str = "",
+    side: int = 460,
+    masks: Sequence[np.ndarray] = (),
 ) -> "Image.Image":
     """One picture with its outcome: hits, missed objects (dashed), false alarms; at most `side` px wide.
 
-    image: uint8 [H, W, 3]; one: of that picture.
+    image: uint8 [H, W, 3]; one: of that picture. masks: bool [H, W] of its detections, in their colours.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     scale = side / image.shape[1]
+    if len(masks):
+        image = image.copy()
+        for mask, hit in zip(masks, one.hits, strict=True):
+            colour = np.array(HIT if hit else FALSE)
+            image[mask] = (COVER * colour + (1 - COVER) * image[mask]).astype(np.uint8)
     picture = Image.fromarray(image).resize((side, max(1, round(image.shape[0] * scale))))
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(size=11)
@@ -169,19 +211,6 @@ def drawn(
         draw.rectangle((0, 0, room[2] + 4, room[3] + 3), fill=(0, 0, 0))
         draw.text((4, 3), title, fill=(255, 255, 255), font=font)
     return picture
-
-
-def side_by_side(pictures: Sequence["Image.Image"], gap: int = 6) -> "Image.Image":
-    """Pictures in a row."""
-    from PIL import Image
-
-    height = max(p.height for p in pictures)
-    sheet = Image.new("RGB", (sum(p.width for p in pictures) + gap * (len(pictures) - 1), height), "white")
-    left = 0
-    for picture in pictures:
-        sheet.paste(picture, (left, 0))
-        left += picture.width + gap
-    return sheet
 
 
 def _dashed(draw: Any, box: np.ndarray, colour: tuple[int, int, int], dash: int = 5) -> None:
