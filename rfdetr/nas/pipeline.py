@@ -18,6 +18,7 @@ from rfdetr.nas.stages import OPTIONS, fresh
 from rfdetr.training.loop import train
 
 _INDENT = "      "
+_GRID = ("resolutions", "patch_sizes", "windows", "queries")
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,8 @@ def search_network(
 def looked(run: Run) -> None:
     """Open all splits, refuse what cannot be trained on, propose a space."""
     run.check_data()
-    given = {
-        name: getattr(run.options, name) for name in ("resolutions", "patch_sizes", "windows", "queries")
-    }
+    # Given weights have a grid of their own, which the plan knows.
+    given = {name: None if run.options.weights else getattr(run.options, name) for name in _GRID}
     values = {
         "data": {split: run.data(split).fingerprint for split in SPLITS},
         "given": given,
@@ -119,6 +119,7 @@ def planned(run: Run) -> None:
         "runtime",
         "precision",
         "threads",
+        *_GRID,
     )
     values = {name: getattr(run.options, name) for name in names}
     files = (run.options.weights, run.options.backbone)

@@ -20,7 +20,7 @@ from rfdetr.data.categories import shortened
 from rfdetr.errors import UserError
 from rfdetr.files import check_folder, read_json, write_json
 
-VERSION = 1
+VERSION = 2
 """Part of every key: raise it when a stage computes something else from the same inputs."""
 _RESULT, _CLOCK, _LOCK = "stage.json", "clock.json", ".nas.lock"
 OPTIONS, FOLDERS = "options.json", "stages.json"
