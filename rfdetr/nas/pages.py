@@ -237,7 +237,7 @@ def knobs(found: Findings) -> None:
         alt=f"Mean {found.metric_words} and mean latency by the values of each knob, one panel a knob",
     )
     sides = means[means["knob"] == "side"]
-    best = sides.loc[sides["metric"].idxmax()]
+    best = sides.sort_values("metric").iloc[-1]
     say(
         "Means over all sub-networks with that value. Values go together (a larger picture has more tokens),"
         f" so read tokens a side first: most accurate on average are {best['value']:.0f} a side."
