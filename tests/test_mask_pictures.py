@@ -111,7 +111,10 @@ def test_a_segmenter_is_trained_once_and_shows_masks(sweets, store):
     ch_i_masks.trained(profile, 0, store, base, sweets["train"])
     assert len(list(store.root.glob("masks-*"))) == count
     shown = ch_i_masks.predicted(model, sweets["test"].subset(3), profile)
-    for found in shown.found.values():
+    objects = sum(len(sweets["test"][index][1]) for index in range(3))
+    for label, found in shown.found.items():
+        count = sum(len(shown.drawn(index)[label]) for index in range(3))
+        assert count == min(objects, sum(map(len, found)))
         assert len(found) == 3 and all(one.masks.shape[1:] == (128, 128) for one in found)
     for sizes in ch_i_masks.MASKED.values():
         drawn = set(sizes.training.triples())

@@ -5,8 +5,8 @@ benchmark (`ch09_shown`), whose pictures are in `results/test-pictures`; on scen
 the supernets of `ch09_fresh`.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +33,25 @@ WORDS = {("nas", "N"): "searched, N", ("nas", "M"): "searched, M", ("fixed", "M"
 @dataclass(frozen=True)
 class Shown:
     """Pictures of one domain and what the networks found: label -> one `Detections` per picture, of scores
-    from `LEAST` on.
+    from `LEAST` on; thresholds: label -> score from which a detection is drawn and counted, if another than
+    `THRESHOLD`.
     """
 
     domain: str
     dataset: DetectionDataset
     found: "dict[str, list[Detections]]"
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+    def threshold(self, label: str) -> float:
+        """Score from which a detection of this network is drawn and counted."""
+        return self.thresholds.get(label, THRESHOLD)
+
+    def drawn(self, image: int) -> "dict[str, Detections]":
+        """What the networks found in one picture, as it is drawn."""
+        return {
+            label: every[image].filter(every[image].scores >= self.threshold(label))
+            for label, every in self.found.items()
+        }
 
 
 def pictures(domain: str, root: Path | None = None) -> DetectionDataset | None:
@@ -90,10 +103,10 @@ def made(result: "Kept", domain: str, dataset: DetectionDataset) -> Shown:
 
 
 def per_picture(shown: Shown, label: str) -> np.ndarray:
-    """AP of one network on every picture by itself, from its detections of scores from `LEAST` on; NaN where
-    there is no object. Of masks where objects and detections have them.
+    """AP of one network on every picture by itself, from all detections that are there; NaN where there is no
+    object. Of masks where objects and detections have them.
     """
-    matches = _matches(shown, label, LEAST)
+    matches = _matches(shown, label, 0.0)
     place = {image: i for i, image in enumerate(matches.image_ids)}
     own = np.eye(len(place))[[place[image["id"]] for image in shown.dataset.coco["images"]]]
     return np.array([matches.ap(weights[None])[0] for weights in own])
@@ -115,23 +128,25 @@ def chosen(shown: Shown, seed: int, label: str = WORDS["nas", "M"]) -> dict[str,
 
 
 def counts(every: Sequence[Shown]) -> "pd.DataFrame":
-    """What the drawn detections are worth: domain, network, pictures, objects, found, missed, false (no
-    object of that class there that is not yet found), false_per_picture.
+    """What the drawn detections are worth: domain, network, threshold, pictures, objects, found, missed,
+    false (no object of that class there that is not yet found), false_per_picture.
     """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
     for shown in every:
         for label in shown.found:
-            categories = _matches(shown, label, THRESHOLD).categories
+            threshold = shown.threshold(label)
+            categories = _matches(shown, label, threshold).categories
             objects = int(sum(c.objects.sum() for c in categories))
             hits = int(sum(c.hit[0].sum() for c in categories))
             false = int(sum(c.counted[0].sum() for c in categories)) - hits
-            head = {"domain": shown.domain, "network": label, "pictures": len(shown.dataset)}
+            pictures = len(shown.dataset)
+            head = {"domain": shown.domain, "network": label, "threshold": threshold, "pictures": pictures}
             numbers = {"objects": objects, "found": hits, "missed": objects - hits, "false": false}
             rows.append({**head, **numbers, "false_per_picture": false / len(shown.dataset)})
-    columns = ["domain", "network", "pictures", "objects", "found", "missed", "false", "false_per_picture"]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["domain", "network", "threshold", "pictures", "objects", "found", "missed", "false"]
+    return pd.DataFrame(rows, columns=[*columns, "false_per_picture"])
 
 
 def _matches(shown: Shown, label: str, least: float) -> Any:
