@@ -24,6 +24,7 @@ SECONDS = {
     "05_search": 190,
     "06_latency_protocol": 120,
     "09_rf100vl": 90,
+    "I_predictions": 60,
     "B_query_drop": 40,
     "Q_questions": 27,
 }
