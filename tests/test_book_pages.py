@@ -188,7 +188,7 @@ def test_a_light_site_loses_maps_unused_icons_and_large_outputs(tmp_path):
         'x={bars:[448,512,["navicon"],"f0c9","M0 96"],"arrow-up":[1,2,[],"f062","M1"],'
         'moon:[1,2,[],"f186",""]}'
     )
-    chart = {"data": {"application/vnd.plotly.v1+json": {"x": "1" * 200_000}, "text/plain": "a chart"}}
+    chart = {"data": {"text/html": "1" * 200_000, "text/plain": "a chart"}}
     link = {"data": {"text/html": ['<p class="origin">', "data</p>"]}}
     picture = {"data": {"image/png": "1" * 200_000}}
     lines = {"output_type": "stream", "text": "said"}

@@ -172,7 +172,8 @@ def test_search_is_an_artifact_with_a_front(trained, store):
     importance = ch05_knobs.importance(ch05_knobs.nominal_table(table, PROFILE.recipe.search))
     assert set(importance["knob"]) == set(Arch.KNOBS)
     assert importance["share"].dropna().between(0, 1).all()
-    assert search_figures.front(best, "gflops", "GFLOPs", "GFLOPs").data
+    chart = search_figures.front(best, "gflops", "GFLOPs", "")
+    assert [layer.label for layer in chart.layers][-1] == "front"
     assert search_figures.importance(importance).axes
     rows = ch05_search.tested(trained.model, supernet.data(PROFILE, "test"), table.head(2))
     assert rows["test_AP"].notna().all()

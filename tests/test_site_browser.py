@@ -10,7 +10,7 @@ import pytest
 
 from rfdetr.book.browser import find_browser, running
 from rfdetr.book.cache import Project
-from rfdetr.book.check import NARROW, WIDE, check_page, check_site, chosen, dead_links, reported
+from rfdetr.book.check import FIRST_LOAD, NARROW, WIDE, check_page, check_site, chosen, dead_links, reported
 from rfdetr.book.filter_tables import filter_data, filtered_table, filters
 from rfdetr.book.printed import combined, print_book
 from rfdetr.errors import UserError
@@ -97,6 +97,20 @@ def test_a_page_without_problems(tab, site):
 def test_each_kind_of_problem_is_found_and_no_other(tab, site, body, said):
     found = problems(tab, site, GOOD + body)
     assert any(said in problem for problem in found), found
+
+
+@needs_browser
+def test_a_page_that_is_heavy_to_open_is_a_problem_unless_it_has_an_explorer(tab, site):
+    (site / "large.js").write_text("//" + "x" * FIRST_LOAD)
+    heavy = GOOD + '<script src="large.js"></script><script src="large.js"></script>'
+    loads: dict[str, int] = {}
+    (site / "page.html").write_text(HEAD + heavy + TAIL)
+    assert check_page(tab, site, "page.html", loads) == ["opening it loads 4.0 MB, more than 4"]
+    parts = ("page.html", "large.js", "favicon.svg", "book.css", "filters.js")
+    assert loads["page.html"] in (
+        sum((site / part).stat().st_size for part in parts if part != leave) for leave in ("", "favicon.svg")
+    )
+    assert problems(tab, site, heavy + '<div class="nas-explorer"></div>') == []
 
 
 @needs_browser

@@ -31,7 +31,7 @@ The same as {{download}}`a table <audit.csv>` and as {{download}}`JSON <audit.js
 
 def page(found: Audit, anchors: Collection[str] = ()) -> str:
     """Markdown of the generated page. `anchors` are the claims that have a row in their chapter."""
-    said = ", ".join(f"{count} {word}" for word, count in found.counts().items())
+    said = ", ".join(f"{word}: {count}" for word, count in found.counts().items())
     states = {
         s: sum(e.state == s for e in found.entries) for s in ("confirmed", "not confirmed", "words only")
     }
@@ -54,11 +54,16 @@ def _claims(found: Audit, anchors: Collection[str]) -> str:
         "verdict": [*found.counts()],
         "section": sorted({p for claim in found.claims for p in sections(claim.where)}, key=_order),
         "kind": sorted({claim.kind for claim in found.claims}),
-        "chapter": [*CHAPTERS, "none"],
+        "chapter": [*map(_short, CHAPTERS), "none"],
     }
     return filters("claims-table", choices) + filtered_table(
         "claims-table", _CLAIM, (_claim_row(claim, claim.id in anchors) for claim in found.claims)
     )
+
+
+def _short(chapter: str) -> str:
+    """Number or letter of a chapter."""
+    return chapter.partition("_")[0]
 
 
 _PLACE = re.compile(r"(Abstract)|(Section|Table|Figure|Appendix)(?:s|es|ices)? (\w+)(?:(?:,| and) (\w+)\b)*")
@@ -89,7 +94,7 @@ def _claim_row(claim: AuditedClaim, anchor: bool) -> str:
     link, name = "", claim.id
     if claim.chapter:
         address = f"../notebooks/{claim.chapter}.html"
-        link = f'<a href="{address}">{escape(claim.chapter.partition("_")[0])}</a>'
+        link = f'<a href="{address}">{escape(_short(claim.chapter))}</a>'
         name = f'<a href="{address}#{claim.id}">{claim.id}</a>' if anchor else claim.id
     why = escape(claim.why) + numbers_html(claim.numbers)
     if claim.command:
@@ -101,7 +106,7 @@ def _claim_row(claim: AuditedClaim, anchor: bool) -> str:
         verdict=kind,
         section="|".join(sections(claim.where)),
         kind=claim.kind,
-        chapter=claim.chapter or "none",
+        chapter=_short(claim.chapter) or "none",
     )
     cells = (name, chip(word), statement, why, link)
     return f'<tr id="{claim.id}" {data}>{cells_html(_CLAIM, cells)}</tr>'

@@ -37,7 +37,7 @@ _LIBRARIES = (
         "optuna",
     ),
     *("onnx", "onnxscript", "onnxruntime", "tensorrt", "transformers", "ultralytics"),
-    *("matplotlib", "seaborn", "plotly", "ipykernel", "ipython"),
+    *("matplotlib", "seaborn", "ipykernel", "ipython"),
 )
 
 

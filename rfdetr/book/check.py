@@ -1,8 +1,9 @@
 """Look at every page of the built site with a browser: what a reader would trip over, as a list of problems.
 
 Every page is opened from its file, in a wide and a narrow window, light and dark. Errors of the console,
-requests to other hosts, files and anchors that are not there, pages wider than the window, tables whose
-last column is hidden, controls that do nothing, and what stops readers who do not see: see `page_checks.js`.
+requests to other hosts, files and anchors that are not there, pages that are heavy to load or wider than the
+window, tables whose last column is hidden, controls that do nothing, and what stops readers who do not see:
+see `page_checks.js`.
 """
 
 import json
@@ -17,6 +18,11 @@ from urllib.parse import unquote, urlsplit
 from rfdetr.book.browser import Tab, running
 
 WIDE, NARROW = 1280, 375
+FIRST_LOAD = 4_000_000
+"""Bytes that opening a page may take, all its files together. A page with an explorer, whose data are a whole
+grid, may take more.
+"""
+_EXPLORER = 'class="nas-explorer"'
 SMALL_PAGES = "source/"
 """Pages of source code are many and alike; `few` of them are opened."""
 _TOOLS = ("search.html", "genindex.html", "_static/")
@@ -28,12 +34,15 @@ _STILL = """document.head.appendChild(
 _SCRIPT = (Path(__file__).with_name("page_checks.js")).read_text(encoding="utf-8")
 
 
-def check_site(site: Path, few: int = 3, pages: Iterable[str] | None = None) -> list[str]:
+def check_site(
+    site: Path, few: int = 3, pages: Iterable[str] | None = None, loads: dict[str, int] | None = None
+) -> list[str]:
     """Problems of a built site, one sentence each, with the page's name in front.
 
     site    folder with index.html
     few     how many pages of source code are opened
     pages   only these, e.g. "book/about.html"; None means all
+    loads   gets the bytes of each page's first load
 
     UserError where there is no Chromium.
     """
@@ -44,24 +53,31 @@ def check_site(site: Path, few: int = 3, pages: Iterable[str] | None = None) -> 
         tab = browser.tab()
         whole = [name for name in chosen(names, few) if not _REDIRECT.search(texts[name])]
         for name in whole if pages is None else pages:
-            found += [f"{name}: {problem}" for problem in check_page(tab, site, name)]
+            found += [f"{name}: {problem}" for problem in check_page(tab, site, name, loads)]
     return found
 
 
 def report(site: Path) -> int:
     """Print the problems of a built site and what it weighs; 1 if there is a problem, else 0."""
     started = time.perf_counter()
-    problems = check_site(site)
+    loads: dict[str, int] = {}
+    problems = check_site(site, loads=loads)
     for problem in problems:
         print(f"    {problem}", flush=True)
     files = [path for path in site.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
     print(
         f"pages ... {len(problems) or 'no'} problems in {time.perf_counter() - started:.0f} s;"
-        f" the site has {len(files)} files, {size:.1f} MB",
+        f" the site has {len(files)} files, {size:.1f} MB; heaviest to open: {heaviest(loads)}",
         flush=True,
     )
     return int(bool(problems))
+
+
+def heaviest(loads: Mapping[str, int], count: int = 3) -> str:
+    """The pages with the largest first loads in words."""
+    pages = sorted(loads, key=lambda name: -loads[name])[:count]
+    return ", ".join(f"{name} {loads[name] / 1e6:.1f} MB" for name in pages) or "none"
 
 
 def chosen(names: Iterable[str], few: int) -> list[str]:
@@ -72,12 +88,17 @@ def chosen(names: Iterable[str], few: int) -> list[str]:
     return [name for name in names if name not in left_out]
 
 
-def check_page(tab: Tab, site: Path, name: str) -> list[str]:
-    """Problems of one page."""
+def check_page(tab: Tab, site: Path, name: str, loads: dict[str, int] | None = None) -> list[str]:
+    """Problems of one page. `loads` gets the bytes of its first load."""
     tab.show(WIDE)
     tab.open((site / name).as_uri())
-    tab.run(_STILL)
     problems: dict[str, None] = {}
+    size = loaded_bytes(tab.events)
+    if loads is not None:
+        loads[name] = size
+    if size > FIRST_LOAD and _EXPLORER not in (site / name).read_text(encoding="utf-8"):
+        problems[f"opening it loads {size / 1e6:.1f} MB, more than {FIRST_LOAD / 1e6:g}"] = None
+    tab.run(_STILL)
     text_page = not name.startswith(_TOOLS)
     for width, dark in ((WIDE, False), (WIDE, True), (NARROW, True), (NARROW, False)):
         tab.show(width, dark=dark)
@@ -95,6 +116,13 @@ def check_page(tab: Tab, site: Path, name: str) -> list[str]:
     for problem in reported(tab.events):
         problems.setdefault(problem)
     return list(problems)
+
+
+def loaded_bytes(events: Iterable[Mapping[str, Any]]) -> int:
+    """Size of all files that the browser asked for, each once."""
+    asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
+    paths = {unquote(urlsplit(address).path) for address in asked if address.startswith("file:")}
+    return sum(Path(path).stat().st_size for path in paths if Path(path).is_file())
 
 
 def reported(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -10,14 +10,17 @@ from typing import Any
 from rfdetr.book.cache import Project
 from rfdetr.errors import UserError
 from rfdetr.experiments.base.profiles import PROFILES, Profile
+from rfdetr.experiments.ch04_learning import BACKWARD
 from rfdetr.experiments.ch09_cost import T4_TFLOPS as _T4_TFLOPS
 from rfdetr.paper import tables
 
 MISSING, PLACES, TRAINED, TOOK = "{{missing}}", "{{places}}", "{{trained}}", "{{took}}"
+SPEED = "{{speed}}"
 """Markers in the book's pages: what is not there, where everything is, what the profiles train, what they
-took.
+took, and the speed that estimates for a T4 take.
 """
-_BACKWARD = 3  # a training step in forward passes
+_PASSES = 1 + BACKWARD  # a training step in forward passes
+_T4 = PROFILES["t4"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ def filled(text: str, project: Project) -> str:
         PLACES: lambda: places_table(places(project), project),
         TRAINED: trained_table,
         TOOK: lambda: took_table(project),
+        SPEED: lambda: f"{_T4_TFLOPS:.0f} · 10¹²",
     }
     for marker, make in makers.items():
         if marker in text:
@@ -73,7 +77,7 @@ def places_table(found: list[Place], project: Project) -> str:
     for place in found:
         where = place.chapter
         if where and (project.root / "notebooks" / f"{where}.ipynb").is_file():
-            where = f"[{where}](../notebooks/{where}.ipynb)"
+            where = f"[chapter {where.partition('_')[0]}](../notebooks/{where}.ipynb)"
         if place.audit:
             where = f"arithmetic in the [audit](audit.md): {place.audit}"
         rows.append(f"| {place.kind.capitalize()} {place.name} | {place.title} | {where} | {place.missing} |")
@@ -81,56 +85,91 @@ def places_table(found: list[Place], project: Project) -> str:
 
 
 def missing_list(found: list[Place]) -> str:
-    """Markdown list of what has no chapter, by what it needs."""
+    """Markdown: what has no chapter, by what it needs."""
     groups: dict[str, list[str]] = {}
     for place in found:
         if not place.chapter:
             groups.setdefault(place.missing, []).append(f"{place.kind} {place.name}")
     if not groups:
-        return "- nothing: there is a chapter about every one of them\n"
-    return "\n".join(f"- {', '.join(names)}: needs {needs}" for needs, names in groups.items()) + "\n"
+        return "Every table, figure and appendix of both versions has its place in a chapter.\n"
+    lines = [f"- {', '.join(names)}: needs {needs}" for needs, names in groups.items()]
+    return "\n".join(["These parts of the paper have no chapter:\n", *lines]) + "\n"
 
 
 def training_operations(profile: Profile) -> float:
-    """Operations of a profile's supernet training, 10^15: mean over its training space, backward passes
-    included.
+    """Operations of a profile's supernet training, 10^12: mean over its training space, with all groups of
+    queries and the backward passes.
     """
-    from rfdetr.benchmark.flops import analytic_table
+    from rfdetr.experiments import ch04_share
     from rfdetr.model.config import ModelConfig
 
     recipe = profile.recipe
     config = ModelConfig(num_classes=10, **recipe.model)
-    mean = float(analytic_table(config, recipe.training.archs())["gflops"].mean())
+    mean = float(ch04_share.training_operations(config, recipe.training.archs(), config.groups).mean())
     train = recipe.train
     images = train["steps"] * train["batch_size"] * train.get("accumulate", 1)
-    return _BACKWARD * mean * images / 1e6
+    return _PASSES * mean * images / 1e12
+
+
+def search_operations(profile: Profile) -> float:
+    """Operations of a profile's exact search with shared passes on its validation scenes, 10^12."""
+    from rfdetr.model.config import ModelConfig
+    from rfdetr.search import cost
+
+    recipe = profile.recipe
+    config = ModelConfig(num_classes=10, **recipe.model)
+    shared = float(cost.grid_flops(config, recipe.search)["shared_gflops"].iloc[-1])
+    return shared * recipe.images["val"] / 1e3
+
+
+def t4_minutes(tera: float) -> float:
+    """Minutes that a T4 is estimated to take for `tera` 10^12 operations."""
+    return tera / _T4_TFLOPS / 60
 
 
 def trained_table() -> str:
     """Markdown table: what chapters 04, 05 and B train and search in each profile, and for how long."""
     lines = [
-        "| Profile | Steps × images | Networks searched | Operations of the training |"
-        f" On a T4 at {_T4_TFLOPS:.0f} TFLOP/s, about |",
+        "| Profile | Steps × images | Networks searched | Operations of the training, 10¹² |"
+        " On a T4, estimated |",
         "| --- | --- | --- | --- | --- |",
     ]
     for name, profile in PROFILES.items():
         recipe = profile.recipe
-        peta = training_operations(profile)
-        minutes = peta * 1000 / _T4_TFLOPS / 60
+        tera = training_operations(profile)
+        minutes = t4_minutes(tera)
         images = recipe.train["batch_size"] * recipe.train.get("accumulate", 1)
         time = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
         if minutes < 5:  # so small a network keeps a GPU busy with starting kernels
             time = "not bound by operations"
         lines.append(
             f"| `{name}` | {recipe.train['steps']:,} × {images} | {len(recipe.search.distinct()):,} |"
-            f" {peta:.2g} · 10¹⁵ | {time} |"
+            f" {_two_digits(tera)} | {time} |"
         )
     return "\n".join(lines) + "\n"
 
 
+def _two_digits(value: float) -> str:
+    value = float(f"{value:.2g}")
+    return f"{value:,.0f}" if value >= 10 else f"{value:g}"
+
+
+def _estimates() -> dict[str, str]:
+    """By the beginning of a chapter's name, what it takes on a T4; chapters left out do there what they do
+    everywhere.
+    """
+    training, search = (t4_minutes(f(_T4)) for f in (training_operations, search_operations))
+    return {
+        "04_": f"{training:.0f} min, the training",
+        "05_": f"{max(1, round(search))} min, the accuracies; the training is that of 04",
+        "06_": "not estimated: engines are built",
+        "B_": "under 1 min; the training is that of 04",
+    }
+
+
 def took_table(project: Project) -> str:
     """Markdown table: minutes and memory of each chapter in each profile that this copy was executed with, as
-    recorded when it was built.
+    recorded when it was built, and what is estimated for a T4.
     """
     import json
 
@@ -147,11 +186,13 @@ def took_table(project: Project) -> str:
     chapters = sorted({chapter for found in done.values() for chapter in found})
     machines = sorted({record["machine"] for found in done.values() for record in found.values()})
     lines = [
-        "| Chapter | " + " | ".join(f"`{name}`" for name in done) + " |",
-        "| --- |" + " --- |" * len(done),
+        "| Chapter | " + " | ".join(f"`{name}`" for name in done) + " | `t4`, estimated |",
+        "| --- |" + " --- |" * (len(done) + 1),
     ]
+    estimates = _estimates()
     for chapter in chapters:
-        cells = [_took(found.get(chapter)) for found in done.values()]
+        on_t4 = [text for start, text in estimates.items() if chapter.startswith(start)]
+        cells = [*(_took(found.get(chapter)) for found in done.values()), *(on_t4 or ["as `cpu`"])]
         lines.append(f"| {chapter.replace('_', ' ')} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", f"Measured on {'; '.join(machines)}."]) + "\n"
 

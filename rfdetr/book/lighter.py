@@ -42,7 +42,7 @@ def keep_used_icons(site: Path) -> None:
     names = {
         name
         for path in readers
-        if path != icons and path.name != "plotly.min.js"
+        if path != icons
         for name in re.findall(r"fa-([a-z0-9-]+)", path.read_text(encoding="utf-8"))
     }
 

@@ -104,7 +104,7 @@
   const walker = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
   for (let text = walker.nextNode(); text; text = walker.nextNode()) {
     const node = text.parentElement;
-    if (!text.data.trim() || !node || node.closest("svg, script, style, noscript, .plotly-chart, mjx-container, option") || !shown(node)) continue;
+    if (!text.data.trim() || !node || node.closest("svg, script, style, noscript, mjx-container, option") || !shown(node)) continue;
     const style = getComputedStyle(node);
     const colour = parse(style.color);
     if (!colour || Number(style.opacity) < 1) continue;

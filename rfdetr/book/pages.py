@@ -12,7 +12,7 @@ from typing import Any
 from rfdetr.book.cache import code_cells
 from rfdetr.book.origins import Origin, Origins
 from rfdetr.book.source_pages import Module
-from rfdetr.book.sphinx import IMAGE_MIMES, PLOTLY_MIME, figure_alt
+from rfdetr.book.sphinx import IMAGE_MIMES, figure_alt
 
 _WIDE = 7
 """A table with more columns is set smaller, so that all of them fit."""
@@ -79,8 +79,10 @@ def _is_shown(output: Any) -> bool:
     """Whether an output is a figure, or a table other than the chapter's verdicts."""
     data = output.get("data", {})
     html = data.get("text/html", "")
-    return any(mime in data for mime in (PLOTLY_MIME, *IMAGE_MIMES)) or (
-        "<table" in html and "findings" not in html
+    return (
+        any(mime in data for mime in IMAGE_MIMES)
+        or bool(html and figure_alt(output.get("metadata", {}), "text/html"))
+        or ("<table" in html and "findings" not in html)
     )
 
 
@@ -109,17 +111,15 @@ def _made_with(record: Mapping[str, Any]) -> str:
 
 
 def figures_without_alt(notebook: Any) -> int:
-    """Number of images and charts among the outputs that have no alternative text."""
+    """Number of images among the outputs that have no alternative text; no chart is shown without one."""
     missing = 0
     for cell in code_cells(notebook):
         whole_cell = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
         for output in cell.get("outputs", []):
             data, about = output.get("data", {}), output.get("metadata", {})
-            shown = next((mime for mime in (PLOTLY_MIME, *IMAGE_MIMES) if mime in data), None)
-            if shown == PLOTLY_MIME:
-                missing += not figure_alt(data[shown])
-            elif shown:
-                missing += not (whole_cell or about.get(shown, {}).get("alt"))
+            shown = next((mime for mime in IMAGE_MIMES if mime in data), None)
+            if shown:
+                missing += not (whole_cell or figure_alt(about, shown))
     return missing
 
 

@@ -29,7 +29,7 @@ body > section { break-before: page; }
 body > section.cover { break-before: auto; }
 pre, code { font-size: 8pt; white-space: pre-wrap !important; overflow-wrap: anywhere; }
 h1, h2, h3, caption, summary { break-after: avoid; }
-figure, table.dataframe tr, .plotly-chart, .admonition-title { break-inside: avoid; }
+figure, table.dataframe tr, .nas-scatter, .admonition-title { break-inside: avoid; }
 img { max-width: 100%; height: auto; max-height: 22cm; }
 table { font-size: 8.5pt; }
 .wide-table table.dataframe { font-size: 7.5pt !important; }
@@ -131,14 +131,14 @@ def combined(pages: Mapping[str, str]) -> str:
 
 
 def _head(parsed: Mapping[str, Any]) -> str:
-    """Styles, and the scripts that draw charts and mathematics: each once."""
+    """Styles, and the scripts that draw mathematics: each once."""
     lines: dict[str, None] = {}
     for document, page in parsed.items():
         for node in page.head.find_all(["link", "script"]):
             address = node.get("href") or node.get("src") or ""
             is_style = node.name == "link" and "stylesheet" in (node.get("rel") or [])
             is_drawing = node.name == "script" and re.search(
-                r"plotly|mathjax", address + (node.string or ""), re.IGNORECASE
+                r"mathjax", address + (node.string or ""), re.IGNORECASE
             )
             if not (is_style or is_drawing):
                 continue

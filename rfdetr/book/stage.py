@@ -44,7 +44,6 @@ _TOOLS = (
     "myst-nb",
     "sphinx-book-theme",
     "pydata-sphinx-theme",
-    "plotly",
     "sphinx-mathjax-offline",
 )
 
@@ -177,13 +176,14 @@ _OBJECT = re.compile(
 
 
 def paper_objects(notebook: Any) -> str:
-    """Tables, figures, sections and appendices named in the title and in the line "The paper's object: ..."
-    below it.
+    """What the line "The paper's object: ..." below the title says, versions included; without one the
+    tables, figures, sections and appendices that the title names.
     """
     opening = notebook.cells[0].source if notebook.cells and notebook.cells[0].cell_type == "markdown" else ""
     stated = re.search(r"The paper['’]s objects?:(.*)", opening)
-    text = notebook_title(notebook) + (stated[1] if stated else "")
-    return ", ".join(dict.fromkeys(_OBJECT.findall(text)))
+    if stated:
+        return stated[1].strip().strip("*").rstrip(".")
+    return ", ".join(dict.fromkeys(_OBJECT.findall(notebook_title(notebook))))
 
 
 def _configuration(project: Project) -> dict[str, Any]:
@@ -278,7 +278,7 @@ def _stage(source: Path, files: Mapping[str, bytes]) -> bool:
 def _digest(files: Mapping[str, bytes]) -> str:
     """Of all that decides the site: staged files, the Sphinx extension, the versions of the tools."""
     digest = hashlib.sha256()
-    for extension in ("sphinx.py", "sphinx_pages.py", "lighter.py"):
+    for extension in ("sphinx.py", "sphinx_pages.py", "lighter.py", "terms.py", "bibliography.py"):
         digest.update(Path(__file__).with_name(extension).read_bytes())
     for name in sorted(files):
         digest.update(f"{name}\0".encode() + hashlib.sha256(files[name]).digest())

@@ -23,7 +23,7 @@ _ROWS: dict[str, tuple[str, str]] = {
     "layer-wise decay": ("layer_wise_lr_decay", "it protects pre-trained weights; there are none"),
     "augmentation": ("augmentations", "every scene is painted anew, so none repeats"),
     "class loss weight": ("", "here the classes, not the boxes, are learned last"),
-    "precision": ("", "of the products"),
+    "precision": ("", "bfloat16 is held against it below"),
     "scenes": ("target_datasets", "embedded in the package; inputs above their size show no more detail"),
 }
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rfdetr.arch import Arch, SearchSpace
+from rfdetr.arch import PRESETS, TRAINING_GRID, Arch, SearchSpace
 from rfdetr.benchmark.formula import Knobs, operations
 from rfdetr.experiments.base.profiles import Profile
+from rfdetr.experiments.ch02_search_space import supernet_config, training_costs
 from rfdetr.experiments.ch04_ranking_summary import kendall
-from rfdetr.model.config import ModelConfig
+from rfdetr.model.config import ModelConfig, preset_config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +62,23 @@ def group_costs(config: ModelConfig, space: SearchSpace, groups: Iterable[int]) 
     return pd.DataFrame(
         [{"groups": count, "gflops": value, "part": value / first} for count, value in means.items()]
     )
+
+
+def step_costs() -> "pd.DataFrame":
+    """Operations of one training step on the paper's grid against one architecture, with all groups of
+    queries.
+
+    The table of `ch02_search_space.training_costs`, whose networks are as deployed, and three columns:
+    step_gflops (of one image's forward pass in training), grid_step_gflops (mean over the grid), step_ratio.
+    """
+    deployed = training_costs()
+    config = supernet_config(TRAINING_GRID)
+    grid = float(training_operations(config, TRAINING_GRID.archs(), config.groups).mean()) / 1e9
+    own = [
+        float(training_operations(preset_config(name), [PRESETS[name].arch], config.groups)[0]) / 1e9
+        for name in deployed["baseline"]
+    ]
+    return deployed.assign(step_gflops=own, grid_step_gflops=grid, step_ratio=grid / np.array(own))
 
 
 def resize_costs(config: ModelConfig, space: SearchSpace, batch: int, groups: int) -> dict[str, float]:

@@ -32,6 +32,14 @@ if TYPE_CHECKING:
     from rfdetr.search.latency_model import LatencyModel
 
 MODULES = ("rfdetr.search.run",)
+MODEL_COLUMNS = {
+    "method": "model",
+    "median_ape": "median",
+    "p95_ape": "95th percentile",
+    "worst_ape": "largest",
+    "count": "sub-networks",
+}
+"""Of `LatencyModel.cross_validation`, as a page shows them."""
 
 
 @dataclass(frozen=True)

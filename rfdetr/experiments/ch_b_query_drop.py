@@ -31,11 +31,6 @@ def drop_table(model: "RFDETR", dataset: DetectionDataset, space: SearchSpace) -
     return evaluate_grid(model, dataset, space, gflops=True)[[*Arch.KNOBS, "AP", "AP50", "gflops"]]
 
 
-def layers_in_words(depth: int) -> str:
-    """E.g. "no decoder", "1 layer", "3 layers"."""
-    return "no decoder" if not depth else f"{depth} layer{'s' if depth > 1 else ''}"
-
-
 @dataclass(frozen=True)
 class Scene:
     """A scene and the network, by its label, whose detections in it lose most by suppression."""

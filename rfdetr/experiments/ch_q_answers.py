@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rfdetr.arch import PRESETS, SEARCH_GRID, TRAINING_GRID, Arch
-from rfdetr.benchmark.flops import analytic, analytic_table, params_by_part
+from rfdetr.benchmark.flops import analytic, params_by_part
 from rfdetr.experiments.ch00_introduction import supernet_config
 from rfdetr.model.config import preset_config
 from rfdetr.paper import tables
@@ -55,22 +55,6 @@ def exposure(epochs: int) -> dict[str, float]:
     Keys: settings (points of the grid), each (epochs that draw one of them), epochs.
     """
     return {"epochs": epochs, "settings": len(TRAINING_GRID), "each": epochs / len(TRAINING_GRID)}
-
-
-def step_costs() -> "pd.DataFrame":
-    """GFLOPs of one picture's forward pass in training: drawn from the paper's grid on average, and fixed.
-
-    Columns: what, gflops, ratio (of the grid's mean to this).
-    """
-    import pandas as pd
-
-    config = supernet_config()
-    mean = float(analytic_table(config, TRAINING_GRID.archs())["gflops"].mean())
-    rows = [("drawn from the grid, mean", mean)]
-    for name in ("nano", "small", "medium", "large"):
-        rows.append((f"always {name}", analytic(config, PRESETS[name].arch).gflops))
-    df = pd.DataFrame(rows, columns=["what", "gflops"])
-    return df.assign(ratio=mean / df.gflops)
 
 
 def other_trainings(networks: "pd.DataFrame") -> "pd.DataFrame":

@@ -79,5 +79,5 @@ def run(profile: Profile, seed: int, store: Store, chosen: str, steps: int = 0) 
     folder = store.path("own-data", json.loads(json.dumps(key)), ("rfdetr.nas.pipeline",))
     # Bars are for a terminal; on a page they would be hundreds of lines.
     with contextlib.redirect_stderr(io.StringIO()):
-        search_network(options, folder)
+        search_network(options, folder, say=lambda text: print(text.replace(f"{folder}/", ""), flush=True))
     return folder

@@ -1,17 +1,13 @@
 """An executed notebook as one HTML file that needs no network: text, tables, pictures, charts; the code is
 left out.
 
-Readable on a phone and in the dark; charts are plotly's, whose script is put into the page once.
+Readable on a phone and in the dark; charts draw themselves (`rfdetr.plots.scatter`).
 """
 
 import html
-import json
 from collections.abc import Mapping
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-PLOTLY = "application/vnd.plotly.v1+json"
 _STYLE = """
 :root {
   color-scheme: light dark;
@@ -28,46 +24,31 @@ table { border-collapse: collapse; font-size: 0.9rem; margin: 0.8rem 0; }
 th, td { border-bottom: 1px solid var(--line); text-align: left; }
 th:first-child, td:first-child { white-space: nowrap; }
 caption { text-align: left; color: inherit; opacity: 0.8; padding: 0.2rem 0; }
-img { max-width: 100%; height: auto; } .chart { margin: 0.8rem 0; }
+img { max-width: 100%; height: auto; }
+.nas-scatter {
+  margin: 0.8rem 0; --chart-back: transparent; --chart-text: var(--text); --chart-line: var(--line);
+  --chart-button: var(--soft);
+}
 pre, code { font-family: ui-monospace, monospace; font-size: 0.86rem; background: var(--soft); }
 pre { padding: 0.7rem; overflow-x: auto; } code { overflow-wrap: anywhere; }
 footer { margin-top: 3rem; opacity: 0.75; font-size: 0.85rem; }
-"""
-_DRAW = """
-const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-const lines = dark ? "#44484e" : "#d0d0d0";
-for (const box of document.querySelectorAll(".chart")) {
-  const figure = JSON.parse(box.querySelector("script").textContent);
-  const {xaxis, yaxis, font} = figure.layout;
-  const style = {gridcolor: lines, linecolor: lines, zerolinecolor: lines};
-  const layout = {
-    ...figure.layout, autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: {...font, color: dark ? "#e6e6e6" : "#1a1a1a"},
-    xaxis: {...xaxis, ...style}, yaxis: {...yaxis, ...style},
-  };
-  Plotly.newPlot(box, figure.data, layout, {responsive: true, displaylogo: false,
-    displayModeBar: false});
-}
 """
 
 
 def page(notebook: Mapping[str, Any], title: str) -> str:
     """The HTML of an executed notebook (nbformat 4, as a mapping)."""
-    parts, charts = [], False
+    parts = []
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             parts.append(markdown(_text(cell["source"])))
         elif cell["cell_type"] == "code":
             for output in cell.get("outputs", []):
-                data = output.get("data", {})
-                charts = charts or PLOTLY in data
-                parts.append(_output(data, output.get("metadata", {})))
-    script = f"<script>{_plotly()}</script><script>{_DRAW}</script>" if charts else ""
+                parts.append(_output(output.get("data", {}), output.get("metadata", {})))
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n"
-        f"<body><main>\n{''.join(parts)}\n</main>{script}</body></html>\n"
+        f"<body><main>\n{''.join(parts)}\n</main></body></html>\n"
     )
 
 
@@ -80,20 +61,13 @@ def markdown(text: str) -> str:
 
 
 def _output(data: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
-    if PLOTLY in data:
-        figure = data[PLOTLY]
-        alt = figure.get("layout", {}).get("meta", {}).get("alt", "chart")
-        # A closing tag inside the JSON would end the script element.
-        text = json.dumps(figure).replace("</", "<\\/")
-        return (
-            f'<div class="chart" role="img" aria-label="{html.escape(alt)}">'
-            f'<script type="application/json">{text}</script><noscript>{html.escape(alt)}</noscript></div>'
-        )
     for mime in ("image/png", "image/jpeg"):
         if mime in data:
             alt = html.escape(metadata.get(mime, {}).get("alt", "figure"))
             code = _text(data[mime]).replace("\n", "")
             return f'<p><img alt="{alt}" src="data:{mime};base64,{code}"></p>'
+    if "text/html" in data and metadata.get("text/html", {}).get("alt"):
+        return _text(data["text/html"])  # a chart follows the width by itself
     if "text/html" in data:
         return f'<div class="scroll">{_text(data["text/html"])}</div>'
     if "text/markdown" in data:
@@ -103,10 +77,3 @@ def _output(data: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     return "".join(value) if isinstance(value, list) else str(value)
-
-
-def _plotly() -> str:
-    spec = find_spec("plotly")
-    assert spec is not None and spec.origin is not None
-    script = Path(spec.origin).parent / "package_data" / "plotly.min.js"
-    return script.read_text(encoding="utf-8").replace("</script", "<\\/script")

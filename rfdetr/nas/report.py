@@ -25,8 +25,8 @@ def write_report(run: "Run") -> Path | None:
     """
     try:
         import ipykernel  # noqa: F401
+        import matplotlib  # noqa: F401
         import papermill
-        import plotly  # noqa: F401
         from papermill.exceptions import PapermillExecutionError
     except ImportError as error:
         run.say(f"no report: {error.name} is not installed (pip install 'rf-detr-nas-companion[book]')")

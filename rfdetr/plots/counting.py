@@ -75,7 +75,11 @@ def families(df: pd.DataFrame) -> Any:
         moved = part[(part.gflops / part.gflops_printed - 1).abs() > 0.02]
         axes.scatter(moved.gflops_printed, moved.ap, facecolors="none", edgecolors=colour, zorder=3)
         axes.hlines(moved.ap, moved.gflops, moved.gflops_printed, color=colour, linewidth=0.8, linestyle=":")
-    axes.set(xscale="log", xlabel="GFLOPs, attention counted, deployed graph", ylabel="COCO AP as printed")
+    axes.set(
+        xscale="log",
+        xlabel="GFLOPs, attention counted, deployed graph",
+        ylabel="COCO AP as printed, not from 0",
+    )
     axes.legend(fontsize=9)
     return figure
 

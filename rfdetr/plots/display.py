@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
+from rfdetr.plots.scatter import Scatter
+
 SLIDES = "RFDETR_SLIDES"
 """Variable with a folder: every figure that is shown is written there, too, at slide size."""
 _SLIDE_WIDTH = 1920  # px
@@ -20,7 +22,7 @@ _numbers = itertools.count(1)
 
 
 def show(figure: Any, alt: str) -> None:
-    """Display a matplotlib or plotly figure with an alternative text.
+    """Display a figure of matplotlib or a `Scatter` with an alternative text.
 
     alt   what the figure shows, in one or two sentences; the site gives it to screen readers
 
@@ -28,12 +30,10 @@ def show(figure: Any, alt: str) -> None:
     """
     if not alt.strip():
         raise ValueError("a figure needs an alternative text: say in a sentence what it shows")
-    from IPython.display import display
+    from IPython.display import HTML, display
 
-    if hasattr(figure, "to_plotly_json"):
-        meta = figure.layout.meta or {}
-        figure.update_layout(meta={**meta, "alt": alt})
-        display(figure)
+    if isinstance(figure, Scatter):
+        display(HTML(figure.html(alt)), metadata={"text/html": {"alt": alt}})
         return
     import matplotlib.pyplot as plt
 

@@ -1,20 +1,18 @@
 """The explorer: five sliders for the knobs, a read-out, and a scatter in which the chosen network moves.
 
 `show` writes all it needs into the page: the numbers of the whole nominal grid as compact JSON, and the plain
-JavaScript and CSS that lie beside this file. So it works offline, on the site and in a notebook alike.
+JavaScript and CSS of `embed`. So it works offline, on the site and in a notebook alike.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rfdetr.arch import PRESETS, Arch, SearchSpace
 from rfdetr.benchmark.flops import STAGES, analytic_table
+from rfdetr.plots import embed
 from rfdetr.plots.style import COLOURS
 from rfdetr.search.pareto import front_mask
 
@@ -106,14 +104,7 @@ def html(
 ) -> str:
     """The HTML that `show` shows."""
     data = payload(network, space, table, latency, marks) | {"marks_label": marks_label}
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
-    here = Path(__file__)
-    style, code = (here.with_suffix(end).read_text(encoding="utf-8") for end in (".css", ".js"))
-    return (
-        f'<div class="nas-explorer" id="{escape(ident)}"><script type="application/json">{text}</script>'
-        f"<p>{escape(data['alt'])} It needs JavaScript.</p></div>"
-        f"<style>{style}</style><script>{code}</script>"
-    )
+    return embed.box("explorer", data, f"{data['alt']} It needs JavaScript.", id=ident)
 
 
 def payload(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 def losses(table: "pd.DataFrame") -> "Figure":
     """One panel per loss, one line per layer (`learning.loss_table`)."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     kinds = list(dict.fromkeys(table["loss"]))
     figure, axes = plt.subplots(1, len(kinds), figsize=(7.2, 3.0), sharex=True)
@@ -22,6 +23,9 @@ def losses(table: "pd.DataFrame") -> "Figure":
         ):
             axis.plot(rows["step"], rows["value"], color=colour, label=layer, linewidth=1.2)
         axis.set(title=kind, xlabel="step", yscale="log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
     axes[0].set_ylabel("loss (running mean)")
     axes[-1].legend(fontsize=8)
     return figure
@@ -91,8 +95,12 @@ def sweeps(table: "pd.DataFrame") -> "Figure":
     import matplotlib.pyplot as plt
 
     knobs = list(dict.fromkeys(table["knob"]))
-    figure, axes = plt.subplots(1, len(knobs), figsize=(7.6, 2.8), sharey=True)
-    for axis, knob in zip(axes, knobs, strict=True):
+    # Two rows, so that a panel is still readable on a phone.
+    figure, grid = plt.subplots(2, 3, figsize=(7.2, 4.6), sharey=True)
+    axes = grid.ravel()
+    for axis in axes[len(knobs) :]:
+        axis.set_visible(False)
+    for axis, knob in zip(axes, knobs, strict=False):
         rows = table[table["knob"] == knob]
         axis.plot(rows["value"], rows["AP"], color=COLOURS[0])
         axis.fill_between(rows["value"], rows["low"], rows["high"], color=COLOURS[0], alpha=0.15, linewidth=0)
@@ -101,8 +109,9 @@ def sweeps(table: "pd.DataFrame") -> "Figure":
             axis.plot(some["value"], some["AP"], "o", color=COLOURS[0], markerfacecolor=face, markersize=6)
         axis.set(xlabel=KNOB_NAMES[knob])
         axis.set_xticks(rows["value"])
-        axis.tick_params(axis="x", labelsize=7, labelrotation=60)
-    axes[0].set(ylabel="AP on test scenes", ylim=(0, None))
+        axis.tick_params(axis="x", labelsize=8)
+    for axis in grid[:, 0]:
+        axis.set(ylabel="AP on test scenes", ylim=(0, None))
     return figure
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rfdetr.evaluation.outcomes import Outcome
+from rfdetr.plots.scatter import STAR, STEP, Axis, Layer, Scatter
 from rfdetr.plots.style import COLOURS
 
 if TYPE_CHECKING:
@@ -20,70 +21,27 @@ COVER = 0.45
 """Opacity of a mask."""
 
 
-def front(table: "pd.DataFrame", metric: str, chosen: Sequence[dict[str, Any]]) -> Any:
-    """Interactive scatter of all sub-networks over latency, the front as a step, the chosen ones as stars.
+def front(table: "pd.DataFrame", metric: str, chosen: Sequence[dict[str, Any]]) -> Scatter:
+    """Scatter of all sub-networks over latency, the front as a line of steps, the chosen ones as stars.
 
     table: of `Findings.table`.
     """
-    import plotly.graph_objects as go
 
-    label = metric.replace("_", " ")
-    best = table[table["front"]].sort_values("ms")
-    text = [
-        f"{a}<br>{label} {v:.3f}<br>{ms:.3g} ms"
-        for a, v, ms in zip(table["arch"], table[metric], table["ms"], strict=True)
+    def layer(label: str, rows: "pd.DataFrame", **options: Any) -> Layer:
+        about = {"": rows["arch"].astype(str).tolist()} | options.pop("about", {})
+        return Layer(label, rows["ms"].tolist(), rows[metric].tolist(), about=about, **options)
+
+    targets = {entry["arch"]: "; ".join(entry["targets"]) for entry in chosen}
+    marked = table[table["arch"].isin(list(targets))]
+    side = {"values": table["side"].tolist(), "values_label": "tokens a side"}
+    for_what = {"chosen for": [targets[arch] for arch in marked["arch"]]}
+    layers = [
+        layer("sub-networks", table, **side),
+        layer("front", table[table["front"]], colour=COLOURS[1], shape=STEP),
+        layer("chosen", marked, colour=COLOURS[1], shape=STAR, about=for_what),
     ]
-    stars = {entry["arch"]: "; ".join(entry["targets"]) for entry in chosen}
-    marked = table[table["arch"].isin(list(stars))]
-    figure = go.Figure(
-        [
-            go.Scatter(
-                x=table["ms"],
-                y=table[metric],
-                mode="markers",
-                name="sub-networks",
-                text=text,
-                hoverinfo="text",
-                marker={
-                    "size": 5,
-                    "color": table["side"],
-                    "colorscale": "Viridis",
-                    "colorbar": {"title": "tokens<br>a side"},
-                },
-            ),
-            go.Scatter(
-                x=best["ms"],
-                y=best[metric],
-                mode="lines",
-                name="front",
-                hoverinfo="skip",
-                line={"shape": "hv", "color": COLOURS[1]},
-            ),
-            go.Scatter(
-                x=marked["ms"],
-                y=marked[metric],
-                mode="markers",
-                name="chosen",
-                text=[f"{a}<br>{stars[a]}" for a in marked["arch"]],
-                hoverinfo="text",
-                marker={
-                    "size": 14,
-                    "symbol": "star",
-                    "color": COLOURS[1],
-                    "line": {"width": 1, "color": "white"},
-                },
-            ),
-        ]
-    )
-    figure.update_layout(
-        template="plotly_white",
-        height=440,
-        margin={"l": 50, "r": 10, "t": 20, "b": 45},
-        legend={"orientation": "h", "y": 1.08},
-        xaxis={"title": "latency, ms", "type": "log"},
-        yaxis={"title": f"{label} on validation"},
-    )
-    return figure
+    label = metric.replace("_", " ")
+    return Scatter(layers, Axis("latency, ms", "ms", log=True), Axis(f"{label} on validation"))
 
 
 def curves(losses: "pd.DataFrame", evaluations: "pd.DataFrame", metric: str) -> Any:

@@ -1,61 +1,39 @@
 """Figures of chapters 05 and B: the front, what the knobs do, dropping queries and layers."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rfdetr.arch import Arch
+from rfdetr.plots.scatter import STEP, Axis, Layer, Scatter
 from rfdetr.plots.style import COLOURS
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-HOVER = (
-    "resolution %{customdata[0]}, patch %{customdata[1]}, windows %{customdata[2]}<br>"
-    "layers %{customdata[3]}, queries %{customdata[4]}<br>AP %{y:.3f}, %{x:.3g} "
-)
 
-
-def front(table: "pd.DataFrame", cost: str, cost_name: str, unit: str) -> Any:
-    """Zoomable scatter of accuracy against cost; the front is a line, hovering shows the five knobs.
+def front(table: "pd.DataFrame", cost: str, cost_name: str, unit: str) -> Scatter:
+    """Scatter of accuracy against cost; the front is a line of steps, every point tells the five knobs.
 
     table: columns AP, `cost`, `front`, the five knobs and, if present, `seen`.
     """
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
     parts = [("trained encoder settings", table)]
     if "seen" in table:
         parts = [("trained encoder settings", table[table["seen"]]), ("never trained", table[~table["seen"]])]
-    for (label, rows), colour in zip(parts, (COLOURS[4], COLOURS[5]), strict=False):
-        figure.add_scattergl(
-            x=rows[cost].round(4),
-            y=rows["AP"].round(4),
-            mode="markers",
-            name=label,
-            customdata=rows[list(Arch.KNOBS)],
-            marker={"size": 5, "color": colour, "opacity": 0.6},
-            hovertemplate=HOVER + unit + "<extra></extra>",
-        )
+    parts = [(label, rows) for label, rows in parts if len(rows)]
+    layers = [
+        Layer(label, rows[cost].tolist(), rows["AP"].tolist(), colour, about=_knobs(rows))
+        for (label, rows), colour in zip(parts, (COLOURS[4], COLOURS[5]), strict=False)
+    ]
     best = table[table["front"]].sort_values(cost)
-    figure.add_scatter(
-        x=best[cost].round(4),
-        y=best["AP"].round(4),
-        mode="lines+markers",
-        name="front",
-        customdata=best[list(Arch.KNOBS)],
-        line={"color": COLOURS[1], "shape": "hv"},
-        marker={"size": 7},
-        hovertemplate=HOVER + unit + "<extra></extra>",
+    layers.append(
+        Layer("front", best[cost].tolist(), best["AP"].tolist(), COLOURS[1], STEP, about=_knobs(best))
     )
-    figure.update_layout(
-        template="plotly_white",
-        height=420,
-        margin={"l": 50, "r": 10, "t": 30, "b": 45},
-        xaxis={"title": cost_name, "type": "log"},
-        yaxis={"title": "AP (validation scenes)"},
-        legend={"orientation": "h", "y": 1.1},
-    )
-    return figure
+    return Scatter(layers, Axis(cost_name, unit, log=True), Axis("AP (validation scenes)"))
+
+
+def _knobs(rows: "pd.DataFrame") -> dict[str, list[int]]:
+    names = ("resolution", "patch", "windows", "layers", "queries")
+    return {name: rows[knob].tolist() for name, knob in zip(names, Arch.KNOBS, strict=True)}
 
 
 def importance(table: "pd.DataFrame") -> "Figure":

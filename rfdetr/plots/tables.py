@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MISSING = "–"
+_FAR = 3
+"""Powers of ten below its digits from which a number is no rounded nothing, but an error of rounding."""
 
 
 def table(
@@ -93,8 +95,8 @@ def _text(value: Any, digits: int) -> str:
     if isinstance(value, Integral):
         return f"{int(value):,}"
     if isinstance(value, Real):
-        number = float(value) + 0.0  # no "-0.0"
-        if number and abs(number) < 10**-digits / 2:
+        number = float(value) + 0.0  # no "-0.0" for nothing
+        if number and abs(number) < 10 ** -(digits + _FAR):
             return f"{number:.1e}"
         return f"{number:,.{digits}f}"
     if isinstance(value, tuple | list):
