@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 GLOSSARY = "book/glossary"
 _LINKED = re.compile(r"notebooks/|book/measuring-latency$")
 """Pages whose terms are linked: the chapters. Elsewhere words like "window" mean something else."""
-_ORDINARY = {"group", "profile", "latency", "matching"}
+_ORDINARY = {"artifact", "group", "latency", "matching", "parity", "profile"}
 """Terms that running text uses as ordinary words as well; these are linked by hand."""
 _PER_CENT = re.compile(r"(?<=\d) ?%")
 
