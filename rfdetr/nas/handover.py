@@ -16,7 +16,7 @@ from rfdetr.files import sha256_file, strict, write_atomic
 from rfdetr.nas.choose import read_detections
 from rfdetr.nas.run import Run
 from rfdetr.nas.stages import once
-from rfdetr.nas.words import named
+from rfdetr.nas.words import counted, named
 from rfdetr.nas.words import number as _number
 from rfdetr.progress import progress_bar
 from rfdetr.provenance import commit, machine
@@ -70,8 +70,9 @@ def card(artifact: Artifact, entry: Mapping[str, Any], about: Mapping[str, Any])
             + (f"; {_number(entry['val']['AP'])} when trained further" if entry.get("tuned") else "")
         ),
         "latency": (
-            f"{entry['latency_ms']:.3g} ms, {about['runtime']}, {about['precision']}, {about['threads']}"
-            f" thread(s), batch 1, {'measured' if entry['timed'] else 'predicted from measured neighbours'},"
+            f"{entry['latency_ms']:.3g} ms, {about['runtime']}, {about['precision']},"
+            f" {counted(about['threads'], 'thread', 'threads')}, batch 1,"
+            f" {'measured' if entry['timed'] else 'predicted from measured neighbours'},"
             f" on {about['machine']}"
         ),
         "weights": (
