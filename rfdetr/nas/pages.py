@@ -25,7 +25,8 @@ def summary(found: Findings) -> None:
         f" The most accurate one chosen, **{best['arch']}**, reaches {found.metric_words}"
         f" **{interval(best['test'])}** on {best['test']['images']} test pictures"
         f" ({'with a 95 % interval; ' if 'low' in best['test'] else ''}{_weights(best)}) and takes"
-        f" {_ms(best)} ({found.options['runtime']}, {counted(found.options['threads'], 'thread', 'threads')}, batch 1)."
+        f" {_ms(best)} ({found.options['runtime']}, {counted(found.options['threads'], 'thread', 'threads')},"
+        " batch 1)."
     )
     if fast["arch"] != best["arch"]:
         text += f" The fastest, {fast['arch']}, reaches {interval(fast['test'])} and takes {_ms(fast)}."
