@@ -9,6 +9,7 @@ from rfdetr.experiments import ch09_domains as domains
 from rfdetr.experiments import ch09_shown
 from rfdetr.experiments.base import kept
 from rfdetr.experiments.base.kept import Kept
+from rfdetr.model.detector import RFDETR
 
 SIZES = domains.SIZES["cpu"]
 EVERY = (*SIZES.real, *SIZES.embedded)
@@ -84,7 +85,8 @@ def folder(root, names=EVERY, seeds=SIZES.seeds, generator=1):
     ]  # fmt: skip
     tables = {**made.tables, "detections": pd.DataFrame(shown, columns=list(ch09_shown.COLUMNS))}
     record = {key: value for key, value in made.record.items() if key != "provenance"}
-    kept.keep(root / domains.NAME, tables, MADE, arrays=made.arrays, **record)
+    base = RFDETR(num_classes=13, **SIZES.model)
+    kept.keep(root / domains.NAME, tables, MADE, base, arrays=made.arrays, **record)
     return kept.load(domains.NAME, root)
 
 
