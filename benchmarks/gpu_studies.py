@@ -42,6 +42,7 @@ SCHEDULE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ranking", ("alone-", "tuned-", "share-")),
     ("fourteen-domains", ()),
     ("sampling-study", ()),
+    ("ablation-study", ()),
     ("search-regret", ()),
     ("search-bill", ("counted-",)),
 )

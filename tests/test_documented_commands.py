@@ -53,7 +53,11 @@ SMALLER = {
     "--budget": "1",
 }
 """Values that make a command long, or an answer depend on the machine."""
-NEEDS = {"peers count": "[peers]", "data fetch rf100vl": "ROBOFLOW_API_KEY"}
+NEEDS = {
+    "peers count": "[peers]",
+    "data fetch rf100vl": "ROBOFLOW_API_KEY",
+    "search runs/digits --runtime openvino": "[openvino]",
+}
 """Beginnings of lines that need an extra or a key: without it they end at once and say so."""
 SHOWN = {page: commands(text) for page, text in {**pages(), **helps()}.items()}
 PAGES = [page for page, lines in SHOWN.items() if lines]

@@ -276,7 +276,8 @@ def test_what_is_chosen_by_a_prediction_is_timed_and_gives_way_when_it_is_too_sl
     monkeypatch.setattr(choose, "Timings", Timed)
     monkeypatch.setattr(choose, "fingerprint", lambda model: "")
     options = NasOptions(data="digits", targets_ms=(2.5, 5.0))
-    run = SimpleNamespace(options=options, metric="AP", table=lambda: predicted, folder=lambda _: tmp_path)
+    run = SimpleNamespace(options=options, metric="AP", protocol=None)
+    run.table, run.folder = lambda: predicted, lambda _: tmp_path
     found = choose.timed_picks(run, None, tmp_path)
     assert [(e["latency_ms"], e["timed"], len(e["targets"])) for e in found] == [(2.1, True, 2)]
     assert len(asked) == 2  # the first choices; the one that gave way had been timed, too

@@ -22,6 +22,7 @@ from published import published_state, small_presets
 
 from rfdetr import Arch, UserError
 from rfdetr.cli import main
+from rfdetr.export.artifact import load_artifact
 from rfdetr.model import config
 from rfdetr.nas import plan as plan_module
 from rfdetr.nas.findings import Findings
@@ -98,6 +99,28 @@ def test_the_networks_and_the_code_of_the_report_work(undisturbed, data, tmp_pat
     monkeypatch.chdir(tmp_path)
     exec(unescape(code), {})
     assert (tmp_path / "photo-found.png").is_file() and capsys.readouterr().out
+
+
+def test_another_precision_decides_and_is_handed_over(data, tmp_path, capsys):
+    out = tmp_path / "half"
+    # With a limit in hours only what was planned is timed.
+    words = ["--runtime", "onnxruntime", "--precision", "fp16", "--measured", "2", "--no-fine-tune"]
+    words += ["--hours", "1", "--steps", "50"]
+    assert main(["nas", "--data", str(data), "--out", str(out), *WORDS, *words]) == 0
+    found = Findings.of(out)
+    table = pd.read_csv(found.path("search") / "table.csv")
+    chosen = table[table["arch"].isin([entry["arch"] for entry in found.networks])]
+    assert (chosen["accuracy_of"] == "timed file").all()
+    for entry in found.networks:
+        deployed = entry["deployed"]
+        file = load_artifact(out / "networks" / deployed["file"])
+        assert file.precision == "fp16" and file.sha256 == deployed["sha256"] != entry["sha256"]
+        # ONNX Runtime computes most of an FP16 file in FP32, and the card says so.
+        assert deployed["precision"] == "mixed"
+        card = (found.path("export") / entry["file"]).with_suffix(".md").read_text(encoding="utf-8")
+        assert deployed["file"] in card and "executed in mixed" in card
+    assert "executed in mixed" in capsys.readouterr().out
+    assert "test, run in fp16" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_file_is_the_network_of_the_table(undisturbed):

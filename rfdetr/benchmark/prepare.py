@@ -13,14 +13,25 @@ if TYPE_CHECKING:
     from rfdetr.data.dataset import DetectionDataset
 
 Log = Callable[[str], None]
+_HALVES = ("onnxruntime", "onnxruntime-cuda")  # which take a file that is written in FP16
 RANGE_IMAGES = 8  # enough to see which tensors leave FP16's range
 
 
 def converts(runtime: str, precision: str) -> bool:
     """Whether `prepare` makes another file than the exported one."""
-    if runtime == "openvino":
-        return precision.startswith("int8")
-    return runtime == "tensorrt" or (precision == "fp16" and runtime in ("onnxruntime", "onnxruntime-cuda"))
+    if quantises(runtime, precision):
+        return True
+    return runtime == "tensorrt" or (precision == "fp16" and runtime in _HALVES)
+
+
+def quantises(runtime: str, precision: str) -> bool:
+    """Whether the file is quantised here, by the runtime's own tool."""
+    return runtime in ("openvino", "onnxruntime") and precision.startswith("int8")
+
+
+def looks_at_images(runtime: str, precision: str) -> bool:
+    """Whether the conversion takes ranges from images of the data: FP16 files, INT8."""
+    return precision.startswith("int8") or (precision == "fp16" and runtime in _HALVES)
 
 
 def prepare(
@@ -47,11 +58,18 @@ def prepare(
     stem = folder / artifact.file.stem
     if runtime == "tensorrt":
         return _engine(artifact, Path(f"{stem}-{precision}.engine"), precision, device, log)
-    if runtime == "openvino":
-        return _quantised(artifact, Path(f"{stem}-int8.xml"), images, log)
+    if quantises(runtime, precision):
+        if artifact.precision == "int8":
+            return artifact
+        return _quantised(artifact, int8_path(artifact, folder, runtime), images, runtime, log)
     return (
         artifact if artifact.precision == "fp16" else _half(artifact, Path(f"{stem}-fp16.onnx"), images, log)
     )
+
+
+def int8_path(artifact: Artifact, folder: Path, runtime: str) -> Path:
+    """Where `prepare` keeps a runtime's INT8 file of an exported one."""
+    return folder / f"{artifact.file.stem}-int8{'.xml' if runtime == 'openvino' else '.onnx'}"
 
 
 def _check_format(artifact: Artifact, runtime: str, precision: str) -> None:
@@ -109,20 +127,33 @@ def _engine(artifact: Artifact, path: Path, precision: str, device: int, log: Lo
     return build_engine(artifact, path, precision, timing_cache=cache, device=device)
 
 
-def _quantised(artifact: Artifact, path: Path, images: "DetectionDataset | None", log: Log) -> Artifact:
-    from rfdetr.export.int8 import CALIBRATION_IMAGES, load_nncf, to_int8
+def quantiser(runtime: str) -> "tuple[Callable[..., Artifact], dict[str, str]]":
+    """(what makes a runtime's INT8 file, what its metadata say of the version)."""
+    if runtime == "openvino":
+        from rfdetr.export.int8 import load_nncf, to_int8
+
+        return to_int8, {"nncf": load_nncf().__version__}
+    from rfdetr.export.int8_onnx import to_int8_onnx, version
+
+    return to_int8_onnx, {"quantiser": version()}
+
+
+def _quantised(
+    artifact: Artifact, path: Path, images: "DetectionDataset | None", runtime: str, log: Log
+) -> Artifact:
+    from rfdetr.export.int8 import CALIBRATION_IMAGES
 
     if images is None:
         raise UserError(
             "int8 is calibrated with images of the data that the network is for: name it (--coco DATA)"
         )
-    inputs = _images(artifact, images, CALIBRATION_IMAGES)
-    made = {"fp32_sha256": artifact.sha256, "nncf": load_nncf().__version__, "data": images.fingerprint}
-    kept = _kept(path, **made)
+    quantise, version = quantiser(runtime)
+    kept = _kept(path, fp32_sha256=artifact.sha256, data=images.fingerprint, **version)
     if kept is not None:
         return kept
+    inputs = _images(artifact, images, CALIBRATION_IMAGES)
     log(f"quantising {artifact.name} with {len(inputs)} images of {images!r}")
-    return to_int8(artifact, path, inputs, metadata={"data": images.fingerprint})
+    return quantise(artifact, path, inputs, metadata={"data": images.fingerprint})
 
 
 def _half(artifact: Artifact, path: Path, images: "DetectionDataset | None", log: Log) -> Artifact:

@@ -12,7 +12,7 @@ from rfdetr.networks import open_network
 
 PRECISION_HELP = (
     "fp32, or what the runtime can: fp16 (the default of tensorrt), tf32 (tensorrt), bf16 (openvino, torch),"
-    " int8 and int8+bf16 (openvino)."
+    " int8 (openvino, onnxruntime), int8+bf16 (openvino)."
 )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rfdetr.cli.arguments import numbers
+from rfdetr.cli.measure import PRECISION_HELP
 from rfdetr.errors import UserError
 
 _TARGETS, _GRID, _TIME, _MORE = "What to choose for", "Search space", "Time", "More"
@@ -39,7 +40,11 @@ def nas(
         str, typer.Option(help="Runtime of the latencies, see `benchmark`.", rich_help_panel=_TARGETS)
     ] = "onnxruntime",
     precision: Annotated[
-        str, typer.Option(help="Precision of the latencies.", rich_help_panel=_TARGETS)
+        str,
+        typer.Option(
+            help=PRECISION_HELP + " Other than fp32: the AP of the files at that precision decides.",
+            rich_help_panel=_TARGETS,
+        ),
     ] = "fp32",
     threads: Annotated[int, typer.Option(help="CPU threads of the latencies.", rich_help_panel=_TARGETS)] = 1,
     resolutions: Annotated[

@@ -17,16 +17,14 @@ from rfdetr.cli.arguments import (
     open_data,
     with_knobs,
 )
+from rfdetr.cli.front import show
 from rfdetr.cli.measure import PRECISION_HELP
 from rfdetr.errors import UserError
 from rfdetr.networks import open_network
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from rfdetr.data.dataset import DetectionDataset
     from rfdetr.model.detector import RFDETR
-    from rfdetr.search.run import SearchResult
 
 _GRID, _LATENCY, _MANY = "Grid", "Latency", "Less, or more machines"
 
@@ -69,7 +67,21 @@ def search(
     runtime: Annotated[
         str, typer.Option(help="Runtime of the latencies, see `benchmark`.", rich_help_panel=_LATENCY)
     ] = "onnxruntime",
-    precision: Annotated[str, typer.Option(help=PRECISION_HELP, rich_help_panel=_LATENCY)] = "",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help=PRECISION_HELP + " Other than fp32: the front of the files that are timed, by their own AP.",
+            rich_help_panel=_LATENCY,
+        ),
+    ] = "",
+    max_loss: Annotated[
+        float | None,
+        typer.Option(
+            help="AP that int8 may cost a network of the front before the parts that lose most"
+            " stay in floating point; default 0.005, 1: whatever it costs.",
+            rich_help_panel=_LATENCY,
+        ),
+    ] = None,
     measured: Annotated[
         int,
         typer.Option(
@@ -122,6 +134,7 @@ def search(
     process without --worker, which measures the latencies.
     """
     from rfdetr.benchmark.lab import training_images
+    from rfdetr.benchmark.prepare import looks_at_images
     from rfdetr.data.checks import before_search
     from rfdetr.provenance import provenance
     from rfdetr.search.run import chosen_metric
@@ -147,6 +160,7 @@ def search(
         "measured": measured,
         "runtime": runtime,
         "precision": precision,
+        **({} if max_loss is None else {"max_loss": max_loss}),
         "threads": threads,
         "gpu": gpu,
         "time_again": time_again,
@@ -161,7 +175,7 @@ def search(
         within = {"budget": budget, "sampler": sampler, "seed": seed, "metric": options["metric"]}
         _work(model, dataset, space, storage, out, within if budget is not None else None)
         return
-    if precision.startswith("int8") or precision == "fp16":
+    if looks_at_images(runtime, precision):
         options["images"] = training_images(name, dataset)
     if budget is None:
         result = run(model, dataset, space, out, storage=storage, **options)
@@ -174,7 +188,7 @@ def search(
 
 def _check(given: dict[str, Any]) -> str:
     """The precision of the latencies. UserError for what cannot work, before anything is loaded."""
-    from rfdetr.benchmark.runtimes import check_runtime
+    from rfdetr.benchmark.runtimes import check_executes
     from rfdetr.search.budget import check_options
     from rfdetr.search.storage import check_storage
 
@@ -188,13 +202,15 @@ def _check(given: dict[str, Any]) -> str:
     for name in ("measured", "workers", "threads"):
         if given[name] < 1:
             raise UserError(f"--{name} must be at least 1, not {given[name]}")
+    if given["max_loss"] is not None and not given["max_loss"] > 0:
+        raise UserError(f"--max-loss is a part of AP above 0, e.g. 0.005, not {given['max_loss']:g}")
     if given["storage"]:
         check_storage(given["storage"])
     if out.exists() and not out.is_dir():
         raise UserError(f"--out takes a folder, and {out} is a file")
     if worker or given["dry_run"]:
         return ""
-    return check_runtime(given["runtime"], given["precision"], given["gpu"])
+    return check_executes(given["runtime"], given["precision"], given["gpu"])
 
 
 def chosen_space(
@@ -223,39 +239,6 @@ def chosen_space(
     space = TokenSpace.of(kept or sides, **values)
     print(f"grid: {space}")
     return space
-
-
-def show(result: "SearchResult") -> None:
-    """Print the front and what should be known about it."""
-    print(front_text(result.front, result.metric))
-    for note in result.notes:
-        print(f"- {note}")
-    print(f"{len(result.table)} sub-networks: {result.path}; README.md beside it says what else is kept")
-
-
-def front_text(front: "pd.DataFrame", metric: str) -> str:
-    """A front for a terminal, cheapest first, by the short names that other commands take."""
-    import pandas as pd
-
-    rows = []
-    for _, row in front.iterrows():
-        entry = {"arch": row["arch"], metric: f"{row[metric]:.3f}"}
-        if "images" in front and front["images"].nunique() > 1:
-            entry["images"] = str(int(row["images"]))
-        if f"{metric}_low" in front:
-            entry["95 %"] = f"{row[f'{metric}_low']:.3f} to {row[f'{metric}_high']:.3f}"
-        if f"deployed_{metric}" in front:
-            entry[f"deployed {metric}"] = f"{row[f'deployed_{metric}']:.3f}"
-        other = "AP50" if metric == "AP" else "AP"
-        if other in front and row[other] == row[other]:
-            entry[other] = f"{row[other]:.3f}"
-        entry["GFLOPs"] = f"{row['gflops']:.2f}"
-        entry["ms"] = f"{row['time_ms']:.3g}" + ("~" if bool(row["noisy"]) else "")
-        entry["trained"] = "" if row["trained"] else "untrained"
-        if "same_as" in front:
-            entry["same"] = f"= {row['same_as']}" if row["same_as"] else ""
-        rows.append(entry)
-    return pd.DataFrame(rows).to_string(index=False) if rows else "no sub-network has an accuracy"
 
 
 def _estimate(

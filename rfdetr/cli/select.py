@@ -56,7 +56,7 @@ def select(
     about: Any = read_json(path.parent / "search.json") or {}
     if like is not None and device is None:
         _check_like(found, like)
-    metric, column = metric or about.get("metric", "AP"), latency or latency_column(found)
+    metric, column = metric or _decisive(found, about.get("metric", "AP")), latency or latency_column(found)
     row = choose(
         found,
         max_latency_ms=max_latency_ms,
@@ -75,6 +75,14 @@ def select(
 
         artifact = export_onnx(model, arch, out)
         print(f"{artifact.path}\nsha256 {artifact.sha256}")
+        _say_of_precision(row, path.parent, about)
+
+
+def _decisive(found: "pd.DataFrame", metric: str) -> str:
+    """What a search was decided by: the accuracy of the files that were timed, where it has one."""
+    from rfdetr.search.deployed import column
+
+    return column(metric) if column(metric) in found else metric
 
 
 def _check_like(found: "pd.DataFrame", like: str) -> None:
@@ -105,6 +113,18 @@ def _searched(weights: str, about: dict[str, Any], path: Path) -> "RFDETR":
             f" (their sizes and values have the digest {str(known)[:12]})"
         )
     return model
+
+
+def _say_of_precision(row: "pd.Series", folder: Path, about: dict[str, Any]) -> None:
+    """Which file was timed, where it is another one than the float32 file that was written."""
+    from rfdetr.search.timing import timed_file
+
+    precision = about.get("precision", "fp32")
+    if precision == "fp32":
+        return
+    text = f"this file is float32; the table's latency is of {about.get('runtime')} in {precision}"
+    found = timed_file(folder, str(row["arch"]))
+    print(f"{text}: {found}" if found else text)
 
 
 def _described(row: "pd.Series", arch: Arch, metric: str, column: str) -> str:

@@ -6,6 +6,7 @@ in float32, bfloat16 and INT8, every AP that of the very file that runs. For the
 network in turn stays in floating point: how much of the outputs' error goes with it.
 """
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,6 @@ from rfdetr.experiments.base.profiles import Profile, get_profile
 from rfdetr.experiments.base.studies import Finished, Study
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from rfdetr.data.dataset import DetectionDataset
     from rfdetr.export.artifact import Artifact
 
@@ -37,12 +36,14 @@ CHANGES: dict[str, tuple[int, ...]] = {
 """Knob -> values that it takes while all others stay at the reference."""
 CORNERS = (Arch(64, 8, 1, 2, 20), Arch(120, 6, 2, 6, 30))
 PRECISIONS = ("fp32", "bf16", "int8", "int8+bf16")
-CALIBRATION, SCENES, PROBES = 200, 200, 20
-"""Training scenes for the ranges; validation scenes for AP; validation scenes for the error of the
-outputs.
+CALIBRATION, RANKING, SCENES, PROBES = 200, 32, 200, 20
+"""Training scenes for the ranges, and for those of the ranking of parts; scenes for AP; validation scenes for
+the error of the outputs.
 """
 LIMIT = 0.005
 """AP that INT8 may cost."""
+RESAMPLES = 200
+"""Resamples of the scenes, the same for all precisions and sub-networks."""
 _CALL = "rfdetr.experiments.ch06_int8"
 _LAYERS = ("reference", "large", "small")
 
@@ -57,7 +58,9 @@ def archs() -> dict[str, Arch]:
 
 
 def parts(profile: Profile, seed: int) -> list[Part]:
-    """One part per sub-network, then the layers of three of them."""
+    """One part per sub-network, then the layers of three of them, and INT8 files that keep those that lose
+    most.
+    """
     about = {"profile": profile.name, "network": source_digest()}
     found = [
         Part(f"net-{name}", f"{_CALL}:network_part", {**about, "arch": arch.id})
@@ -66,6 +69,7 @@ def parts(profile: Profile, seed: int) -> list[Part]:
     for name in _LAYERS:
         options = {**about, "arch": archs()[name].id}
         found.append(Part(f"layers-{name}", f"{_CALL}:layers_part", options))
+        found.append(Part(f"kept-{name}", f"{_CALL}:kept_part", options))
     return found
 
 
@@ -97,9 +101,12 @@ def _feeds(place: Place, artifact: "Artifact", profile: str, split: str, count: 
 
 
 def network_part(place: Place, profile: str, network: str, arch: str) -> dict[str, Any]:
-    """AP of one sub-network at each precision, as built, on the same scenes."""
-    from rfdetr.benchmark.accuracy import accuracy_record
+    """AP of one sub-network at each precision, as built, on the same scenes, and on the same resamples of
+    them.
+    """
+    from rfdetr.benchmark.accuracy import evaluate_artifact
     from rfdetr.benchmark.runtimes import check_runtime, load_runtime
+    from rfdetr.evaluation.bootstrap import bootstrap_ap
     from rfdetr.export.int8 import to_int8
 
     check_runtime("openvino", "int8")
@@ -115,82 +122,68 @@ def network_part(place: Place, profile: str, network: str, arch: str) -> dict[st
     for precision in PRECISIONS:
         file = quantised if precision.startswith("int8") else artifact
         with load_runtime("openvino", file, precision) as runtime:
-            record = accuracy_record(runtime, data, progress=False)
+            result = evaluate_artifact(runtime, data)
             found[precision] = {
-                "AP": record.metrics["AP"],
-                "built": record.precision,
-                "sha256": record.sha256,
+                "AP": result.ap,
+                "samples": _plain(bootstrap_ap(data, result.detections, resamples=RESAMPLES).samples),
+                "built": runtime.info.precision,
+                "sha256": file.sha256,
                 "products": runtime.info.details["products"],
             }
     return found
 
 
-def layers_part(place: Place, profile: str, network: str, arch: str) -> dict[str, Any]:
-    """For every part of a sub-network: the outputs' error with all in INT8, and with this part in float32.
+def _plain(samples: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(value) else round(float(value), 6) for value in samples]
 
-    Error: root mean square difference of the scores (as probabilities) and boxes from float32.
+
+def layers_part(place: Place, profile: str, network: str, arch: str) -> dict[str, Any]:
+    """For every part of a sub-network: the outputs' error with all in INT8, and with this part in float32
+    (`int8_layers.output_error`).
     """
-    from rfdetr.benchmark.runtimes import check_runtime, load_runtime
-    from rfdetr.export.int8 import to_int8
+    from rfdetr.benchmark.int8_layers import rank_parts
+    from rfdetr.benchmark.runtimes import check_runtime
 
     check_runtime("openvino", "int8")
     artifact = _exported(place, arch)
-    feeds = _feeds(place, artifact, profile, "train", CALIBRATION)
+    feeds = _feeds(place, artifact, profile, "train", RANKING)
     probes = _feeds(place, artifact, profile, "val", PROBES)
-    with load_runtime("openvino", artifact, "fp32") as runtime:
-        expected = [runtime.run(feed) for feed in probes]
-
-    def error(keep: list[str]) -> float:
-        file = to_int8(artifact, place.work / "layers.xml", feeds, keep=keep)
-        with load_runtime("openvino", file, "int8") as runtime:
-            return output_error([runtime.run(feed) for feed in probes], expected)
-
-    whole = error([])
-    groups = parts_of(artifact)
-    rows = [{"part": name, "nodes": len(nodes), "error": error(nodes)} for name, nodes in groups.items()]
-    return {"arch": arch, "int8": whole, "parts": rows}
+    found = rank_parts(artifact, feeds, probes, place.work)
+    rows = [{"part": name, "nodes": len(nodes), "error": error} for name, nodes, error in found.parts]
+    return {"arch": arch, "int8": found.int8, "parts": rows}
 
 
-def parts_of(artifact: "Artifact") -> dict[str, list[str]]:
-    """Part of the network -> names of its products (matrix products and convolutions) in the file."""
-    import onnx
+def kept_part(place: Place, profile: str, network: str, arch: str) -> dict[str, Any]:
+    """INT8 within `LIMIT` of float32 by keeping the parts that lose most: AP after each try.
 
-    graph = onnx.load(artifact.file, load_external_data=False).graph
-    found: dict[str, list[str]] = {}
-    for node in graph.node:
-        if node.op_type in ("MatMul", "Gemm", "Conv"):
-            found.setdefault(part_of(node.name), []).append(node.name)
-    return found
-
-
-def part_of(name: str) -> str:
-    """The part that a node belongs to, from the module in its name."""
-    module = name.partition("/")[0].split(".")
-    if module[0] == "backbone":
-        if len(module) < 3:
-            return "embedding"
-        return f"block {int(module[2]) + 1}: {'attention' if 'attention' in module else 'MLP'}"
-    if module[0] == "decoder" and len(module) > 2 and module[2].isdigit():
-        return f"decoder layer {int(module[2]) + 1}"
-    return {"class_head": "heads", "box_head": "heads"}.get(module[0], module[0])
-
-
-def output_error(found: list[dict[str, np.ndarray]], expected: list[dict[str, np.ndarray]]) -> float:
-    """Root mean square difference over all outputs; logits as probabilities.
-
-    Queries are paired by rank; one that changes rank counts with its whole difference, as it does for a user
-    who takes the best.
+    Parts are chosen on validation scenes, and both files are tested on others (the test split), so that the
+    choice does not flatter itself.
     """
-    squares = [
-        np.square(_plain(name, a[name]) - _plain(name, b[name])).mean()
-        for a, b in zip(found, expected, strict=True)
-        for name in ("logits", "boxes")
-    ]
-    return float(np.sqrt(np.mean(squares)))
+    from rfdetr.benchmark.int8_layers import within_limit
+    from rfdetr.benchmark.runtimes import check_runtime
+
+    check_runtime("openvino", "int8")
+    artifact = _exported(place, arch)
+    images = _scenes(place, profile, "train", CALIBRATION)
+    chosen = within_limit(artifact, place.work, images, _scenes(place, profile, "val", SCENES), limit=LIMIT)
+    test = _scenes(place, profile, "test", SCENES)
+    return {
+        "arch": arch,
+        "kept": list(chosen.kept),
+        "reached": chosen.reached,
+        "fp32": chosen.expected,
+        "tries": [list(row) for row in chosen.tries],
+        "test_fp32": _test(artifact, "fp32", test),
+        "test_int8": _test(chosen.file, "int8", test),
+    }
 
 
-def _plain(name: str, value: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-value)) if name == "logits" else value
+def _test(file: "Artifact", precision: str, data: "DetectionDataset") -> float:
+    from rfdetr.benchmark.accuracy import evaluate_artifact
+    from rfdetr.benchmark.runtimes import load_runtime
+
+    with load_runtime("openvino", file, precision) as runtime:
+        return evaluate_artifact(runtime, data).row()["AP"]
 
 
 def collect(finished: Finished) -> None:
@@ -200,22 +193,35 @@ def collect(finished: Finished) -> None:
     nets = {name.removeprefix("net-"): value for name, value in finished.values("net-").items()}
     if not nets:
         raise UserError(f"{NAME}: no sub-network is done yet; run it again, for longer")
+    lost = {name: lost_samples(value) for name, value in nets.items()}
     rows = []
     for name, value in nets.items():
         knob, _, _ = name.rpartition("-")
-        row = {"name": name, "knob": knob or name, "arch": value["arch"]}
+        row: dict[str, Any] = {"name": name, "knob": knob or name, "arch": value["arch"]}
         for precision in PRECISIONS:
             row[f"{precision} AP"] = value[precision]["AP"]
             row[f"{precision} built"] = value[precision]["built"]
+            if precision != "fp32":
+                ends = _ends(lost[name][precision])
+                row |= {f"{precision} {end}": x for end, x in zip(("low", "high"), ends, strict=True)}
+        if "reference" in lost and name != "reference":
+            more = lost[name]["int8"] - lost["reference"]["int8"]
+            row |= dict(zip(("more low", "more high"), _ends(more), strict=True))
         rows.append(row)
     layers = [
         {"name": name.removeprefix("layers-"), "arch": value["arch"], "int8": value["int8"], **row}
         for name, value in finished.values("layers-").items()
         for row in value["parts"]
     ]
+    chosen = [
+        {"name": name.removeprefix("kept-"), **value, "kept": ", ".join(value["kept"])}
+        | {"tries": "; ".join(f"{count}: {ap:.4f}" for count, ap in value["tries"])}
+        for name, value in finished.values("kept-").items()
+    ]
+    tables = {"networks": rows, "layers": layers, "kept": chosen}
     kept.keep(
         finished.folder,
-        {"networks": pd.DataFrame(rows), "layers": pd.DataFrame(layers)},
+        {name: pd.DataFrame(found) for name, found in tables.items() if found},
         finished.origin,
         calibration=CALIBRATION,
         scenes=SCENES,
@@ -225,28 +231,15 @@ def collect(finished: Finished) -> None:
     )
 
 
-def losses(networks: "pd.DataFrame") -> "pd.DataFrame":
-    """What each precision costs, in AP: columns name, knob, arch, fp32 AP, and `<precision> loss`."""
-    frame = networks[["name", "knob", "arch", "fp32 AP"]].copy()
-    for precision in PRECISIONS[1:]:
-        frame[f"{precision} loss"] = networks["fp32 AP"] - networks[f"{precision} AP"]
-    return frame
+def lost_samples(value: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Precision -> AP lost on each resample of the scenes; NaN where AP is not defined."""
+    samples = {p: np.array(value[p]["samples"], dtype=float) for p in PRECISIONS}
+    return {p: samples["fp32"] - samples[p] for p in PRECISIONS[1:]}
 
 
-def by_knob(networks: "pd.DataFrame") -> "pd.DataFrame":
-    """For each knob, over its values and the reference: smallest and largest loss under INT8, in AP.
-
-    Columns: knob, networks, least, most, range (most - least: how far the knob alone moves the loss).
-    """
-    import pandas as pd
-
-    frame = losses(networks).set_index("name")
-    rows = []
-    for knob in CHANGES:
-        part = frame[(frame.knob == knob) | (frame.index == "reference")]["int8 loss"]
-        if len(part) > 1:
-            rows.append((knob, len(part), part.min(), part.max(), part.max() - part.min()))
-    return pd.DataFrame(rows, columns=["knob", "networks", "least", "most", "range"])
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def available() -> bool:
@@ -262,4 +255,4 @@ def loaded(root: Path | None = None) -> kept.Kept | None:
         return None
 
 
-STUDY = Study(NAME, PROFILE, parts, collect, ("rfdetr.export.int8", "rfdetr.benchmark.accuracy"))
+STUDY = Study(NAME, PROFILE, parts, collect, ("rfdetr.export.int8", "rfdetr.benchmark.int8_layers"))

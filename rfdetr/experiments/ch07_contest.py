@@ -1,9 +1,10 @@
 """One interleaved run of many detectors on one processor: which are fast, in which runtime and precision.
 
-A study in parts (`python -m rfdetr results peers-bench`): first every file, then rounds; in a round every
-model is timed once, in a new order, each runtime, precision and number of threads in a process of its own.
-What is kept is made of whole rounds, so a run that was cut off still treats all models alike; the first
-round has to be complete. It belongs on a machine that does nothing else.
+A study in parts (`python -m rfdetr results peers-bench`): first every file, then sweeps, one for each round
+and number of threads. In a sweep every model is timed once, in a new order, each runtime and precision in a
+process of its own; those of `CORE` come first. What is kept is made of sweeps in which all of these are done,
+so a run that was cut off still treats them alike, and says what is missing. It belongs on a machine that does
+nothing else; the files (`--part file-`) can be made before, on one that is busy.
 """
 
 import random
@@ -34,6 +35,15 @@ PEERS = (
     *("yolo11-n.evaluation", "yolo11-seg-n.prototypes", "yolo11-seg-s.prototypes"),
     *("hiera-s", "caev2-vit-s"),
 )
+CORE = (
+    *("nano", "small", "medium", "seg-nano", "seg-small"),
+    *(f"lw-detr-{size}" for size in "tsm"),
+    *(f"d-fine-{size}" for size in "nsm"),
+    *("rt-detr-r18", "yolov8-seg-n", "yolo11-seg-n"),
+    *(f"yolov8-{size}" for size in "nsm"),
+    *(f"yolo11-{size}" for size in "nsm"),
+)
+"""What even a short run has: of every family its smaller sizes."""
 ROUNDS = 5
 THREADS = (1, 2)
 PRECISIONS = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16", "int8")}
@@ -50,13 +60,26 @@ def study(models: Sequence[str] = (*OURS, *PEERS), rounds: int = ROUNDS, **cell:
     def parts(profile: Profile, seed: int) -> list[Part]:
         found = [Part(_file(model), f"{_CALL}:file_part", {"model": model}) for model in models]
         for number in range(rounds):
-            order = random.Random(f"{seed}-{number}").sample(list(models), len(models))
-            for model in order:
-                options = {"model": model, "round": number, "cell": cell}
-                found.append(Part(f"round-{number}-{model}", f"{_CALL}:time_part", options, (_file(model),)))
+            for threads in THREADS:
+                for model in _order(models, f"{seed}-{number}-{threads}"):
+                    options = {"model": model, "round": number, "threads": threads, "cell": cell}
+                    name = f"round-{number}-{threads}-{model}"
+                    found.append(Part(name, f"{_CALL}:time_part", options, (_file(model),)))
         return found
 
     return Study(NAME, "cpu", parts, collect, ("rfdetr.peers.timing", "rfdetr.peers.exporting"))
+
+
+def core(models: Sequence[str]) -> list[str]:
+    """Those of the models that every sweep must have: `CORE`, or all where none of it is among them."""
+    return [model for model in models if model in CORE] or list(models)
+
+
+def _order(models: Sequence[str], seed: str) -> list[str]:
+    first = core(models)
+    rest = [model for model in models if model not in first]
+    drawn = random.Random(seed)
+    return [*drawn.sample(first, len(first)), *drawn.sample(rest, len(rest))]
 
 
 def _file(model: str) -> str:
@@ -97,22 +120,21 @@ def _has_openvino() -> bool:
     return find_spec("openvino") is not None and find_spec("nncf") is not None
 
 
-def time_part(place: Place, model: str, round: int, cell: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every runtime, precision and number of threads of one model, in a random order: rows of
-    `peers.timing.timed`.
-    """
+def time_part(
+    place: Place, model: str, round: int, threads: int, cell: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Every runtime and precision of one model, in a random order: rows of `peers.timing.timed`."""
     from rfdetr.peers.timing import Cell, timed_apart
 
     ways = [
-        (runtime, precision, threads)
+        (runtime, precision)
         for runtime, precisions in PRECISIONS.items()
         for precision in precisions
-        for threads in THREADS
         if runtime != "openvino" or _has_openvino()
     ]
-    random.Random(f"{round}-{model}").shuffle(ways)
+    random.Random(f"{round}-{threads}-{model}").shuffle(ways)
     rows = []
-    for runtime, precision, threads in ways:
+    for runtime, precision in ways:
         path = place.needed(_file(model), ".xml" if precision == "int8" else ".onnx")
         for row in timed_apart(Cell(str(path), runtime, precision, threads, **cell)):
             rows.append({"model": model, "round": round, **row})
@@ -120,33 +142,54 @@ def time_part(place: Place, model: str, round: int, cell: Mapping[str, Any]) -> 
 
 
 def collect(finished: Finished) -> None:
-    """Keep the rows of whole rounds and their summary. UserError when no round is complete."""
+    """Keep the rows of the sweeps that have all of `core`, and their summary. UserError without any."""
     import pandas as pd
 
-    names = list(finished.plan.parts)
-    models = [name.removeprefix("file-") for name in names if name.startswith("file-")]
-    by_round: dict[int, list[dict[str, Any]]] = {}
+    models = [name.removeprefix("file-") for name in finished.plan.parts if name.startswith("file-")]
+    sweeps: dict[tuple[int, int], dict[str, list[dict[str, Any]]]] = {}
     for name, rows in finished.values("round-").items():
-        by_round.setdefault(int(name.split("-")[1]), []).append(rows)
-    whole = [number for number, parts in sorted(by_round.items()) if len(parts) == len(models)]
+        _, number, threads, model = name.split("-", 3)
+        sweeps.setdefault((int(number), int(threads)), {})[model] = rows
+    needed = set(core(models))
+    whole = {key: done for key, done in sorted(sweeps.items()) if needed <= set(done)}
     if not whole:
-        done = max((len(parts) for parts in by_round.values()), default=0)
+        done = max((len(needed & set(parts)) for parts in sweeps.values()), default=0)
         raise UserError(
-            f"{NAME}: no round is complete yet ({done} of {len(models)} models in the first): run it again,"
-            " for longer"
+            f"{NAME}: no sweep is complete yet ({done} of the {len(needed)} models that every one has): run"
+            " it again, for longer"
         )
-    rows = pd.DataFrame([row for number in whole for part in by_round[number] for row in part])
+    frame = pd.DataFrame([row for done in whole.values() for rows in done.values() for row in rows])
     files = finished.values("file-")
     kept.keep(
         finished.folder,
-        {"rows": rows, "models": summary(rows)},
+        {"rows": frame, "models": summary(frame)},
         finished.origin,
-        rounds=len(whole),
-        models=models,
+        sweeps=[
+            {"round": number, "threads": threads, "models": len(done)}
+            for (number, threads), done in whole.items()
+        ],
+        planned={"rounds": ROUNDS, "threads": list(THREADS), "models": len(models)},
+        models=sorted({model for done in whole.values() for model in done}, key=models.index),
         files={name.removeprefix("file-"): value for name, value in files.items()},
         made_by=finished.makers(),
         missing=finished.plan.missing(),
     )
+
+
+def scope(record: Mapping[str, Any]) -> str:
+    """What a kept run has of what was planned, in a sentence for the page."""
+    sweeps, planned = record["sweeps"], record["planned"]
+    threads = sorted({sweep["threads"] for sweep in sweeps})
+    rounds = {count: sum(sweep["threads"] == count for sweep in sweeps) for count in threads}
+    done = ", ".join(f"rounds on {t} thread(s): {n}" for t, n in rounds.items())
+    text = f"{len(record['models'])} of {planned['models']} models, {done}"
+    wanted = planned["rounds"] * len(planned["threads"])
+    if len(sweeps) < wanted or len(record["models"]) < planned["models"]:
+        wide = " and ".join(map(str, planned["threads"]))
+        text += f"; planned are {planned['rounds']} rounds each on {wide} threads, the rest is not measured"
+    if max(rounds.values()) < 2:
+        text += "; with one round a spread between rounds is not known"
+    return text + "."
 
 
 def summary(rows: "pd.DataFrame") -> "pd.DataFrame":

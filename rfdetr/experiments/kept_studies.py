@@ -16,6 +16,7 @@ from rfdetr.experiments import (
     ch06_int8,
     ch07_contest,
     ch09_study,
+    ch10_miniature,
 )
 from rfdetr.experiments.base import studies
 from rfdetr.experiments.base.artifacts import Store
@@ -33,6 +34,7 @@ STUDIES = {
         ch06_int8.STUDY,
         ch07_contest.STUDY,
         ch09_study.STUDY,
+        ch10_miniature.STUDY,
     )
 }
 """Name of a kept result -> the study that makes it in parts."""

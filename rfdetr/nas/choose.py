@@ -25,8 +25,9 @@ from rfdetr.model.identity import fingerprint
 from rfdetr.nas.options import NasOptions
 from rfdetr.nas.stages import once
 from rfdetr.progress import progress_bar
+from rfdetr.search.deployed import column as deployed_column
 from rfdetr.search.pareto import front, latency_column, published_latency, select
-from rfdetr.search.timing import Protocol, Timings
+from rfdetr.search.timing import Timings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,11 +104,13 @@ def timed_picks(run: "Run", model: RFDETR, folder: Path) -> list[dict[str, Any]]
     table, options = run.table(), run.options
     if not (folder / "latency.csv").is_file():
         shutil.copyfile(run.folder("search") / "latency.csv", folder / "latency.csv")
-    images = None if options.precision == "fp32" else run.data("train")
-    protocol = Protocol(options.runtime, options.precision, options.threads, images=images)
-    timings = Timings(folder, model, fingerprint(model), protocol)
+    # In another precision than float32 the files' own accuracy decides, as in the search's front: these are
+    # timed already.
+    own = deployed_column(run.metric)
+    decisive = own if own in table else run.metric
+    timings = Timings(folder, model, fingerprint(model), run.protocol)
     for _ in range(_ROUNDS):
-        entries = pick(table, targets(options, table, run.metric), run.metric)
+        entries = pick(table, targets(options, table, decisive), decisive)
         if not timings.measure(Arch.parse(entry["arch"]) for entry in entries if "arch" in entry):
             break
         table = timings.onto(table, options.seed)

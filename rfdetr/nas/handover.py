@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rfdetr.benchmark.accuracy import evaluate_artifact
+from rfdetr.benchmark.int8_layers import within_limit
+from rfdetr.benchmark.prepare import prepare, quantises
+from rfdetr.benchmark.runtimes import TORCH_RUNTIMES, load_runtime
 from rfdetr.data.manifests import load_manifest, manifest_names
 from rfdetr.data.transforms import MEAN, STD
 from rfdetr.evaluation.outcomes import best_threshold
@@ -24,6 +27,8 @@ from rfdetr.provenance import commit, machine
 TOLERANCE = 1e-3
 """Largest difference between the AP of a file and of its network."""
 
+_OURS = (".onnx", ".md", ".xml", ".bin", ".json", ".engine")
+"""Endings of files in a run's `networks/`, which an earlier choice may have left there."""
 # Ten lines that need numpy, Pillow and ONNX Runtime alone.
 SNIPPET = """import numpy as np, onnxruntime as ort
 from PIL import Image
@@ -74,6 +79,16 @@ def card(artifact: Artifact, entry: Mapping[str, Any], about: Mapping[str, Any])
             f" {counted(about['threads'], 'thread', 'threads')}, batch 1,"
             f" {'measured' if entry['timed'] else 'predicted from measured neighbours'},"
             f" on {about['machine']}"
+        ),
+        **(
+            {
+                f"{about['metric']} on test at this precision": (
+                    f"{_number(entry['deployed']['AP'])}, of `{entry['deployed']['file']}`, executed in"
+                    f" {entry['deployed']['precision']}, SHA-256 `{entry['deployed']['sha256']}`"
+                )
+            }
+            if entry.get("deployed")
+            else {}
         ),
         "weights": (
             "trained further after the choice" if entry.get("tuned") else "inherited from the supernet"
@@ -126,6 +141,7 @@ def _file(run: Run, entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         row |= {"test": tuned["test"], "val": tuned["val"]}
     row |= {"file": artifact.file.name, "sha256": artifact.sha256, "threshold": threshold, "f1": f1}
     row["file_AP"] = strict(numbers["AP"] if numbers else None)
+    row["deployed"] = deployed(run, artifact)
     write_atomic(artifact.file.with_suffix(".md"), card(artifact, row, about(run, threshold)))
     return row
 
@@ -141,16 +157,41 @@ def deliver(run: Run, folder: Path) -> list[Path]:
     made = run.folder("export")
     wanted = {name: made / name for row in run.result("export")["networks"] for name in _names(row)}
     for old in folder.glob("*") if folder.is_dir() else ():
-        if old.name not in wanted and old.suffix in (".onnx", ".md") and old.stem.startswith("r"):
+        if old.name not in wanted and old.suffix in _OURS and old.stem.startswith("r"):
             old.unlink()
     for name, source in wanted.items():
         if not (folder / name).is_file() or sha256_file(folder / name) != sha256_file(source):
             write_atomic(folder / name, source.read_bytes())
-    return [folder / name for name in wanted if name.endswith(".onnx")]
+    return [folder / row["file"] for row in run.result("export")["networks"]]
 
 
-def _names(row: Mapping[str, Any]) -> tuple[str, str]:
-    return row["file"], str(Path(row["file"]).with_suffix(".md"))
+def _names(row: Mapping[str, Any]) -> tuple[str, ...]:
+    more = row["deployed"]["files"] if row.get("deployed") else []
+    return row["file"], str(Path(row["file"]).with_suffix(".md")), *more
+
+
+def deployed(run: Run, artifact: Artifact) -> dict[str, Any] | None:
+    """The file that runs at the latencies' precision, made of an exported one and evaluated on the test split
+    as it runs: file, files (with its companions), sha256, precision (as executed), AP. None for float32, and
+    for PyTorch, which runs no file.
+    """
+    protocol, folder = run.protocol, artifact.file.parent
+    precision = protocol.check()
+    if precision == "fp32" or protocol.runtime in TORCH_RUNTIMES:
+        return None
+    if quantises(protocol.runtime, precision):
+        train, val = run.data("train"), run.data("val")
+        given: dict[str, Any] = {"threads": protocol.threads, "runtime": protocol.runtime}
+        file = within_limit(artifact, folder, train, val, run.metric, precision, **given).file
+    else:
+        file = prepare(artifact, protocol.runtime, precision, folder, protocol.images, log=run.say)
+    with load_runtime(protocol.runtime, file, precision, threads=protocol.threads) as runtime:
+        numbers = evaluate_artifact(runtime, run.data("test")).row()
+        executed = runtime.info.precision
+    parts = (file.file.with_suffix(ending) for ending in (".bin", f"{file.file.suffix}.json"))
+    files = [file.file.name, *(path.name for path in parts if path.is_file())]
+    found = {"file": file.file.name, "files": files, "sha256": file.sha256, "precision": executed}
+    return {**found, "AP": strict(numbers[run.metric])}
 
 
 def about(run: Run, threshold: float) -> dict[str, Any]:

@@ -107,10 +107,16 @@ def relative_cost(config: ModelConfig, arch: Arch, space: SearchSpace) -> float:
 
 
 def search_cost(
-    model: RFDETR, val: DetectionDataset, space: SearchSpace, folder: Path, options: NasOptions
+    model: RFDETR,
+    val: DetectionDataset,
+    space: SearchSpace,
+    folder: Path,
+    options: NasOptions,
+    images: DetectionDataset | None = None,
 ) -> dict[str, float]:
-    """search_s: seconds of all accuracies of the space on `val`. timing_s: of exporting and timing one
-    sub-network. fastest_ms: latency of the smallest one of the space.
+    """search_s: seconds of all accuracies of the space on `val`. timing_s: of exporting, converting and
+    timing one sub-network. fastest_ms: latency of the smallest one of the space. images: for conversions that
+    look at them.
     """
     estimate = dry_run(model, val, space).iloc[0]
     archs = list(dict.fromkeys([space.smallest, *measurement_plan(space, _TIMED, options.seed)]))[:_TIMED]
@@ -122,7 +128,8 @@ def search_cost(
         options.threads,
         cache_dir=folder / "onnx",
         precision=options.precision,
-        images=None if options.precision == "fp32" else val,
+        images=images,
+        log=lambda text: None,
     )
     return {
         "search_s": float(estimate["hours"]) * 3600,

@@ -89,6 +89,9 @@ def networks(found: Findings) -> None:
         }
         for e in found.networks
     ]
+    for row, entry in zip(rows, found.networks, strict=True):
+        if deployed := entry.get("deployed"):
+            row[f"test, run in {found.options['precision']}"] = number(deployed["AP"])
     table(pd.DataFrame(rows), f"{found.metric_words} of the chosen networks")
     inherited = [found.inherited(e["arch"]) for e in found.networks]
     pairs = [(e["val"]["AP"], e["test"]["AP"]) for e in inherited]

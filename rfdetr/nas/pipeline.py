@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rfdetr.arch import SearchSpace
-from rfdetr.benchmark.runtimes import check_runtime
+from rfdetr.benchmark.runtimes import check_executes
 from rfdetr.files import strict, write_atomic, write_json
 from rfdetr.nas import baseline, choose, finetune, handover, look, plan, words
 from rfdetr.nas.network import weights_digest
@@ -45,7 +45,7 @@ def search_network(
     command: what is written into the cards as the way to make this again. Raises UserError for bad input,
     before any training; Interrupted after SIGINT or SIGTERM, once everything that was done is on disk.
     """
-    check_runtime(options.runtime, options.precision)
+    check_executes(options.runtime, options.precision)
     if options.hours is not None:
         plan.without_reserve(options.hours)
     run = Run(options, out, command, say)
@@ -186,22 +186,12 @@ def searched(run: Run) -> None:
     space = SearchSpace(**settled["search_space"])
 
     def work(folder: Path) -> dict[str, Any]:
-        images = None if run.options.precision == "fp32" else run.data("train")
+        network, val = run.network(), run.data("val")
+        more: dict[str, Any] = {"intervals": False, "images": run.data("train")}
         if settled["budget"] >= 1:
-            found = search(
-                run.network(), run.data("val"), space, folder, intervals=False, images=images, **given
-            )
+            found = search(network, val, space, folder, **more, **given)
         else:
-            found = search_within(
-                settled["budget"],
-                run.network(),
-                run.data("val"),
-                space,
-                folder,
-                intervals=False,
-                images=images,
-                **given,
-            )
+            found = search_within(settled["budget"], network, val, space, folder, **more, **given)
         return {"sub_networks": len(found.table), "front": len(found.front)}
 
     values = {
@@ -210,6 +200,8 @@ def searched(run: Run) -> None:
         "budget": settled["budget"],
         "precision": run.options.precision,
     }
+    if run.options.precision != "fp32":
+        values["accuracy"] = "of the timed files"
     result = run.stages.run("search", values, ("look", "train"), work, "searching").result
     run.say(f"{_INDENT}{result['sub_networks']} sub-networks, {result['front']} on the front")
 
@@ -277,3 +269,8 @@ def written(run: Run) -> None:
             f"{_INDENT}{run.root / words.NETWORKS / entry['file']}: {words.named(run.metric)} of the file on"
             f" test {of_file}, of the network {of_network}{warning}"
         )
+        if deployed := entry.get("deployed"):
+            run.say(
+                f"{_INDENT}{run.root / words.NETWORKS / deployed['file']}: executed in"
+                f" {deployed['precision']}, {words.named(run.metric)} on test {words.number(deployed['AP'])}"
+            )

@@ -174,7 +174,7 @@ def settle(
     begin = start(options, train_set, proposal)
     space = search_space(begin)
     step = step_cost(begin.model, train_set, begin.space, begin.config, folder, options.batch_size)
-    cost = search_cost(begin.model, val, space, folder, options)
+    cost = search_cost(begin.model, val, space, folder, options, train_set)
     recipe_steps = None if begin.pretrained else begin.config.steps
     found = make_plan(options, len(train_set), recipe_steps, asdict(step), **cost)
     config = begin.config.replace(

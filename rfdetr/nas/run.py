@@ -14,6 +14,7 @@ from rfdetr.nas.choose import keep_detections, scored
 from rfdetr.nas.look import Proposal
 from rfdetr.nas.options import NasOptions
 from rfdetr.nas.stages import Stages
+from rfdetr.search.timing import Protocol
 from rfdetr.training.checkpoint import model_from_checkpoint
 from rfdetr.training.config import TrainConfig
 
@@ -72,6 +73,12 @@ class Run:
     def metric(self) -> str:
         """What networks are compared by: mask AP with a mask head, else box AP."""
         return "mask_AP" if self.options.segmentation else "AP"
+
+    @property
+    def protocol(self) -> Protocol:
+        """How latencies are measured, with the images that conversions look at."""
+        asked = self.options
+        return Protocol(asked.runtime, asked.precision, asked.threads, images=self.data("train"))
 
     def result(self, stage: str) -> Mapping[str, Any]:
         """What a finished stage returned."""

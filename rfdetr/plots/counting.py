@@ -101,6 +101,27 @@ def over_latency(df: pd.DataFrame, data: str = "COCO") -> Any:
     return figure
 
 
+def miniature(front: pd.DataFrame, family: pd.DataFrame) -> Any:
+    """AP against predicted latency: a front, and one architecture at every resolution (both with AP and
+    predicted_ms).
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.2, 3.8))
+    axes.step(front.predicted_ms, front.AP, where="post", color=COLOURS[1], label="the search's front")
+    axes.plot(family.predicted_ms, family.AP, marker="o", color=COLOURS[0], label="one network, scaled")
+    for row in family.iloc[[0, len(family) // 2, len(family) - 1]].itertuples():
+        place = (row.predicted_ms, row.AP)
+        axes.annotate(f"{row.resolution} px", place, xytext=(0, -14), textcoords="offset points", fontsize=8)
+    axes.set(xscale="log", xlabel="latency (ms, one thread)", ylabel="AP on embedded validation scenes")
+    # Where both are; the front begins far to the left and below.
+    axes.set(xlim=(family.predicted_ms.min() / 2, None), ylim=(family.AP.min() - 0.25, None))
+    axes.set_xticks([1, 2, 5, 10], ["1", "2", "5", "10"])
+    axes.minorticks_off()
+    axes.legend(fontsize=9)
+    return figure
+
+
 def learning_rates(df: pd.DataFrame) -> Any:
     """Learning rate from input to output. df: from `experiments.recipe.learning_rates`."""
     import matplotlib.pyplot as plt

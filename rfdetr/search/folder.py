@@ -19,7 +19,7 @@ FILES = {
     "search.json": "network, data, grid, metric, precision, provenance",
     "evaluated": "accuracies of finished encoder settings, used again by the same command",
     "intervals": "resampled accuracies of the front's rows, used again",
-    "deployed": "accuracies of what was timed, where its precision is not fp32",
+    "deployed": "accuracies of the files that were timed, where their precision is not fp32, used again",
     "onnx": "files, engines and quantised models that were timed; may be deleted, and are then made again",
     "accuracy.csv": "accuracies of a search by many workers",
     "search.db": "state of a search by many workers",
@@ -52,6 +52,8 @@ def notes(
             f"{metric} is the one expected on all images where `images`, those looked at, are fewer; 95 % is"
             " the range of that expectation"
         )
+    if "accuracy_of" in best:
+        found += _deployed(table, best, timings, metric)
     if timings.reused:
         found.append(f"{timings.reused} latencies are kept from an earlier run; --time-again repeats them")
     noisy = int((best["noisy"] == True).sum())  # noqa: E712 (empty where not measured)
@@ -69,6 +71,25 @@ def notes(
             "untrained: training never drew this encoder setting; its weights are those of the others"
         )
     return tuple(found)
+
+
+def _deployed(table: "pd.DataFrame", best: "pd.DataFrame", timings: "Timings", metric: str) -> list[str]:
+    """What is said where the files that were timed have an accuracy of their own."""
+    asked, count = timings.protocol.check(), int((table["accuracy_of"] == "timed file").sum())
+    found = [
+        f"deployed {metric} is that of the very file that was timed, and decides the front: {count} files"
+        f" near the front were evaluated as they run; the other {len(table) - count} rows of the table have"
+        f" the {metric} of the float32 network alone"
+    ]
+    if "images" in best:
+        found.append("that evaluation takes all images and is not part of the budget")
+    executed = sorted({str(value) for value in best["precision"]} - {asked})
+    if executed:
+        found.append(
+            f"{asked} was asked for; executed were {', '.join(executed)}"
+            f" ({int((best['precision'] != asked).sum())} of {len(best)} on the front)"
+        )
+    return found
 
 
 def describe(folder: Path, dataset: "DetectionDataset", metric: str, rows: int, best: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rfdetr.arch import Arch, SearchSpace
+from rfdetr.benchmark.int8_layers import MAX_LOSS
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.errors import UserError
 from rfdetr.evaluation.coco import METRICS
@@ -17,7 +18,9 @@ from rfdetr.files import atomic_path, write_json
 from rfdetr.interrupts import interruptible
 from rfdetr.model.identity import fingerprint
 from rfdetr.search import folder as kept
+from rfdetr.search.deployed import column, deployed_front
 from rfdetr.search.grid import GridEvaluator, evaluate_grid, with_gflops
+from rfdetr.search.intervals import resampled_ap, with_intervals
 from rfdetr.search.pareto import front
 from rfdetr.search.space import trained_triples
 from rfdetr.search.timing import Protocol, Timings, candidates
@@ -70,6 +73,7 @@ def search(
     time_again: bool = False,
     complete: bool = True,
     intervals: bool = True,
+    max_loss: float | None = MAX_LOSS,
     seed: int = 0,
     storage: str = "",
     progress: bool | Callable[[int, int], None] = True,
@@ -83,7 +87,9 @@ def search(
     measured    how many sub-networks are timed at first (`timing.candidates`); the latency of all others is
                 predicted from them
     runtime, precision, threads, gpu, images   see `timing.Protocol`. With another precision than fp32 the
-                front's rows also have the accuracy of what was timed, deployed_<metric>
+                front is that of the files that were timed, by their own accuracy, deployed_<metric>
+                (`deployed.deployed_front`)
+    max_loss    what INT8 may cost a network of the front; None: whatever it costs
     time_again  measure again what an earlier call has measured; otherwise those latencies are kept
     complete    also time the rows that lie on the front by prediction, so that all of it is measured
     intervals   bootstrap intervals for the front's rows, and `same_as` (`intervals.with_intervals`)
@@ -110,7 +116,18 @@ def search(
         timings.measure(candidates(table, measured, seed, metric), progress is True)
         about = {"space": asdict(space), "seconds": points.attrs["seconds"]}
         return finish(
-            model, dataset, table, timings, folder, metric, about, origin, complete, intervals, seed, progress
+            model,
+            dataset,
+            table,
+            timings,
+            metric,
+            about,
+            origin,
+            complete,
+            intervals,
+            seed,
+            progress,
+            max_loss=max_loss,
         )
 
 
@@ -119,7 +136,6 @@ def finish(
     dataset: DetectionDataset,
     table: "pd.DataFrame",
     timings: Timings,
-    folder: Path,
     metric: str,
     about: dict[str, Any],
     origin: dict[str, Any] | None,
@@ -128,17 +144,26 @@ def finish(
     seed: int,
     progress: bool | Callable[[int, int], None],
     notes: tuple[str, ...] = (),
+    max_loss: float | None = MAX_LOSS,
 ) -> SearchResult:
     """Latencies onto a table of accuracies, the front with what is known of it, and the files of a search."""
-    trained = trained_triples(model)
+    trained, folder = trained_triples(model), timings.folder
     archs = [Arch(*map(int, row)) for row in table[list(Arch.KNOBS)].to_numpy()]
     table = table.assign(arch=[a.id for a in archs], trained=[a.encoder in trained for a in archs])
     if complete:
         table = timings.complete_front(table, metric, progress is True, seed)
     else:
         table = timings.onto(table, seed)
-    best = front(table.dropna(subset=["latency_ms"]), metric, "time_ms")
-    best = _known_better(model, dataset, best, timings.protocol, folder, metric, intervals, seed)
+    precision = timings.protocol.check()
+    if precision == "fp32":
+        best = front(table.dropna(subset=["latency_ms"]), metric, "time_ms")
+        best = _with_intervals(model, dataset, best, folder, metric, intervals, seed)
+    else:
+        table, best, found, more = deployed_front(model, table, timings, dataset, metric, seed, max_loss)
+        notes = (*notes, *more)
+        samples = {arch: one.samples for arch, one in found.items() if one.samples is not None}
+        if intervals and all(Arch.parse(name) in samples for name in best["arch"]):
+            best = with_intervals(best, samples, column(metric))
     extra = [c for c in best.columns if c not in table.columns]
     table = table.merge(best[["arch", *extra]], on="arch", how="left") if extra else table
     leading = ["arch", *Arch.KNOBS, "trained"]
@@ -150,7 +175,7 @@ def finish(
         "measured": len(timings.rows),
         "threads": timings.protocol.threads,
         "runtime": timings.protocol.runtime,
-        "precision": timings.protocol.check(),
+        "precision": precision,
         "latency_model": {
             "method": latency.method,
             "cross_validation": None
@@ -177,34 +202,25 @@ def finish(
     return SearchResult(table, best, folder / "table.csv", metric, notes)
 
 
-def _known_better(
+def _with_intervals(
     model: "RFDETR",
     dataset: DetectionDataset,
     best: "pd.DataFrame",
-    protocol: Protocol,
     folder: Path,
     metric: str,
     intervals: bool,
     seed: int,
 ) -> "pd.DataFrame":
-    """The front with intervals and, where the precision changes it, with the accuracy of what was timed."""
-    from rfdetr.search.deployed import deployed_accuracy
-    from rfdetr.search.intervals import resampled_ap, with_intervals
-
+    """The front of float32 accuracies with intervals."""
     archs = [Arch.parse(name) for name in best["arch"]]
     if "images" in best and bool((best["images"] < len(dataset)).any()):
         # Expected from few images: evaluating all to say how sure that is would cost what was to be saved.
         reach = 1.96 * best[f"{metric}_sd"]
         return best.assign(**{f"{metric}_low": best[metric] - reach, f"{metric}_high": best[metric] + reach})
-    if intervals and metric in ("AP", "mask_AP") and archs:
-        evaluator = GridEvaluator(model, dataset)
-        best = with_intervals(
-            best, resampled_ap(evaluator, archs, metric, seed, folder / "intervals"), metric
-        )
-    if protocol.check() != "fp32" and archs and intervals:
-        numbers = deployed_accuracy(model, archs, dataset, protocol, folder)
-        best = best.assign(**{f"deployed_{metric}": [numbers[arch][metric] for arch in archs]})
-    return best
+    if not (intervals and metric in ("AP", "mask_AP") and archs):
+        return best
+    evaluator = GridEvaluator(model, dataset)
+    return with_intervals(best, resampled_ap(evaluator, archs, metric, seed, folder / "intervals"), metric)
 
 
 def _joined(

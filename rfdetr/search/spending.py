@@ -10,6 +10,7 @@ import numpy as np
 
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.benchmark.flops import analytic_table
+from rfdetr.benchmark.int8_layers import MAX_LOSS
 from rfdetr.data.dataset import DetectionDataset, digest
 from rfdetr.errors import UserError
 from rfdetr.files import read_json, write_json
@@ -81,6 +82,7 @@ def search_within(
     time_again: bool = False,
     complete: bool = True,
     intervals: bool = True,
+    max_loss: float | None = MAX_LOSS,
     seed: int = 0,
     storage: str = "",
     progress: bool = True,
@@ -128,7 +130,6 @@ def search_within(
             dataset,
             table,
             timings,
-            folder,
             metric,
             about,
             origin,
@@ -137,6 +138,7 @@ def search_within(
             seed,
             progress,
             notes,
+            max_loss,
         )
 
 

@@ -1,5 +1,6 @@
 """Latencies of a search: a sample is measured, kept and measured no second time, the rest is predicted."""
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rfdetr.arch import Arch
-from rfdetr.benchmark.runtimes import check_runtime, device_name, library_version
+from rfdetr.benchmark.runtimes import check_executes, device_name, library_version
 from rfdetr.benchmark.subnetworks import measure_latency
 from rfdetr.errors import UserError
 from rfdetr.files import atomic_path
@@ -45,7 +46,7 @@ class Protocol:
         """The precision; UserError when this cannot run here."""
         if self.threads < 1:
             raise UserError(f"--threads must be at least 1, not {self.threads}")
-        precision = check_runtime(self.runtime, self.precision, self.gpu)
+        precision = check_executes(self.runtime, self.precision, self.gpu)
         if precision.startswith("int8") and self.images is None:
             raise UserError("int8 is calibrated with images of the data: give Protocol(images=...)")
         return precision
@@ -111,6 +112,12 @@ class Timings:
         with atomic_path(self.folder / "latency.csv") as temporary:
             pd.concat(parts, ignore_index=True).to_csv(temporary, index=False)
         return len(wanted)
+
+    def measure_again(self, archs: Iterable[Arch], progress: "bool | Report" = False) -> int:
+        """Measure these whether they are known or not: their files are others now."""
+        wanted = list(archs)
+        self.rows = self.rows[~self.rows["arch"].isin([arch.id for arch in wanted])]
+        return self.measure(wanted, progress)
 
     def measured(self, archs: Iterable[Arch], progress: "bool | Report" = False) -> "pd.DataFrame":
         """Every row that is known once these are measured, too."""
@@ -188,3 +195,23 @@ def candidates(table: "pd.DataFrame", count: int, seed: int = 0, metric: str = "
     # In turn, so that every setting is measured before one is measured twice.
     turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
     return [Arch(*map(int, row)) for row in table.loc[sorted(turns[:count]), list(Arch.KNOBS)].to_numpy()]
+
+
+def timed_file(folder: Path, arch: str) -> Path | None:
+    """The file whose latency a search in `folder` has for a sub-network (the last one), if it is there."""
+    import pandas as pd
+
+    from rfdetr.export.artifact import load_artifact
+
+    path = folder / "latency.csv"
+    rows = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["arch"])
+    rows = rows[rows["arch"] == arch]
+    if rows.empty:
+        return None
+    wanted = str(rows["sha256"].iloc[-1])
+    for ending in ("*.xml", "*.engine", "*.onnx"):
+        for file in sorted((folder / "onnx").glob(ending)):
+            with contextlib.suppress(UserError):  # a damaged file is not the one
+                if load_artifact(file).sha256 == wanted:
+                    return file
+    return None

@@ -12,6 +12,7 @@ FILE_RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "ope
 TORCH_RUNTIMES = ("torch", "torch-compile", "torch-cudagraph")
 PRECISIONS = {
     **dict.fromkeys(FILE_RUNTIMES[:3], ("fp32", "fp16")),
+    "onnxruntime": ("fp32", "fp16", "int8"),
     "openvino": ("fp32", "bf16", "fp16", "int8", "int8+bf16"),
     "tensorrt": ("fp16", "fp32", "tf32", "int8"),
     **dict.fromkeys(TORCH_RUNTIMES, ("fp32", "bf16", "fp16")),
@@ -53,6 +54,19 @@ def check_runtime(name: str, precision: str = "", device: int = 0) -> str:
         from rfdetr.benchmark.runtimes.torch import check_torch
 
         check_torch(name.partition("-")[2] or "eager", device)
+    return precision
+
+
+def check_executes(name: str, precision: str = "", device: int = 0) -> str:
+    """`check_runtime`, and that products really run in the precision here: for what is chosen by its latency.
+
+    A processor without a type computes in another one and says nothing. Raises UserError naming what it has.
+    """
+    precision = check_runtime(name, precision, device)
+    if name == "openvino":
+        from rfdetr.benchmark.runtimes.openvino import check_processor
+
+        check_processor(precision)
     return precision
 
 

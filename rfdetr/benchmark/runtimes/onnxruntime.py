@@ -1,5 +1,8 @@
 """ONNX Runtime: CPU, and the CUDA and TensorRT providers where an ONNX Runtime with them is installed."""
 
+import json
+import tempfile
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +19,13 @@ _PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+
+
+# Operators of an optimised graph that multiply, in INT8 and in floating point.
+_QUANTISED = {"QLinearMatMul", "QLinearConv", "QGemm", "MatMulInteger", "MatMulIntegerToFloat"}
+_QUANTISED |= {"ConvInteger", "DynamicQuantizeMatMul", "QAttention"}
+_FLOATING = {"MatMul", "Gemm", "Conv", "FusedMatMul", "FusedGemm", "FusedConv", "NhwcFusedConv"}
+_FLOATING |= {"Attention", "MultiHeadAttention"}
 
 
 def load_onnxruntime(provider: str = "cpu") -> Any:
@@ -54,6 +64,28 @@ def _executed(written: str, provider: str, fp16: bool, emulated: bool) -> tuple[
             return written, {}
         return ("fp16" if emulated else "mixed"), {"emulated": emulated}
     return ("mixed" if provider == "tensorrt" and fp16 else written), {"fp16": fp16}
+
+
+def _with_products(onnxruntime: Any, source: str | bytes, options: Any) -> tuple[Any, dict[str, int]]:
+    """A session on the processor, and how many products of the graph that it executes run in which
+    precision.
+    """
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "executed.onnx")
+        session = onnxruntime.InferenceSession(source, options, providers=[_PROVIDERS["cpu"]])
+        graph = onnx.load(options.optimized_model_filepath, load_external_data=False).graph
+    kinds = [node.op_type for node in graph.node]
+    found = {"int8": sum(k in _QUANTISED for k in kinds), "fp32": sum(k in _FLOATING for k in kinds)}
+    return session, {name: count for name, count in found.items() if count}
+
+
+def as_built(products: dict[str, int]) -> str:
+    """The precision of at least nine tenths of the products, else "mixed"; "unknown" without any."""
+    total = sum(products.values())
+    top = max(products, key=lambda name: products[name], default="unknown")
+    return top if not total or 10 * products[top] >= 9 * total else "mixed"
 
 
 class OnnxRuntime(Runtime):
@@ -108,10 +140,13 @@ class OnnxRuntime(Runtime):
         if emulate_fp16:
             source = emulated(artifact)
         wanted = _PROVIDERS[provider]
+        quantised = provider == "cpu" and artifact.precision == "int8"
+        opened = session_options(onnxruntime, threads)
         try:
-            session = onnxruntime.InferenceSession(
-                source, session_options(onnxruntime, threads), providers=[(wanted, settings)]
-            )
+            if quantised:
+                session, products = _with_products(onnxruntime, source, opened)
+            else:
+                session = onnxruntime.InferenceSession(source, opened, providers=[(wanted, settings)])
         except Exception as error:  # its errors have no class of their own
             detail = " ".join(str(error).split())[:300]
             raise UserError(f"ONNX Runtime cannot run {artifact.path}: {detail}") from error
@@ -119,6 +154,8 @@ class OnnxRuntime(Runtime):
             raise UserError(f"{wanted} could not be started on this machine; is there an NVIDIA driver?")
         gpu = visible(device) if provider != "cpu" else None
         precision, details = _executed(artifact.precision, provider, fp16, emulate_fp16)
+        if quantised:
+            precision, details = as_built(products), {"products": json.dumps(products)}
         info = RuntimeInfo(
             runtime=f"onnxruntime-{provider}" if gpu else "onnxruntime",
             version=onnxruntime.__version__,

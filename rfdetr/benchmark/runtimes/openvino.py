@@ -17,6 +17,7 @@ from rfdetr.provenance import cpu_name
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32", "int8+bf16": "bf16"}
 """Precision asked for -> OpenVINO's name of the type in which everything that is not quantised runs."""
+_NEEDED = {"bf16": ("BF16",), "fp16": ("FP16",), "int8": ("INT8",), "int8+bf16": ("INT8", "BF16")}
 # The layers whose precision is that of the network, and those that add and normalise; the others move.
 _PRODUCTS = (
     "FullyConnected",
@@ -37,6 +38,18 @@ def load_openvino() -> Any:
     except ImportError as error:
         raise UserError("this needs OpenVINO: pip install 'rf-detr-nas-companion[openvino]'") from error
     return openvino
+
+
+def check_processor(precision: str) -> None:
+    """UserError when products cannot run in this precision on this processor, by OpenVINO's own list."""
+    able = set(load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    missing = [word for word in _NEEDED.get(precision, ()) if word not in able]
+    if missing:
+        known = [name for name in HINTS if able.issuperset(_NEEDED.get(name, ()))]
+        raise UserError(
+            f"OpenVINO does not compute in {', '.join(missing)} on this processor ({cpu_name()}): choose"
+            f" --precision {', '.join(known)}"
+        )
 
 
 class OpenVinoRuntime(Runtime):
