@@ -2,11 +2,11 @@
 
     python benchmarks/kill_search.py [--kills 10] [--seed 0] [--out FOLDER]
 
-Runs `nas` on a small folder, kills it with all its processes (signal 9) at random moments, and starts it
-again until it was killed so often and has finished. Then the same search runs undisturbed, with the latencies
-that the killed one has measured (measured again they would differ), and both are compared: weights, table,
-choice, test numbers, files. Exit code 1, and a line for everything that differs or was made twice. A few
-minutes of one core.
+Runs `nas` on a small folder, kills it with all its processes (signal 9) at random moments of random stages,
+and starts it again until it was killed so often and has finished. Then the same search runs undisturbed, with
+the latencies that the killed one has measured (measured again they would differ), and both are compared:
+weights, table, choice, test numbers, files. Exit code 1, and a line for everything that differs or was made
+twice. A few minutes of one core.
 """
 
 import argparse
@@ -17,7 +17,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,10 @@ WORDS = (
 FINISHED = ("*/stage.json", "*/r*.json", "*-search-*/evaluated/**/*", "*-search-*/onnx/**/*.onnx")
 """Files below `stages` that are written once, when a stage or a part of one is done."""
 LONGEST = 600  # seconds that one start may take
+STAGES = 9
 Stamps = dict[str, tuple[int, int]]
+Moment = tuple[int, float]
+"""A stage's number, and seconds after its beginning."""
 
 
 def folder_of_scenes(root: Path, counts: tuple[tuple[str, int], ...]) -> Path:
@@ -87,31 +91,49 @@ def stamps(out: Path) -> Stamps:
     return found
 
 
+def random_moments(kills: int, longest: float, seed: int) -> list[Moment]:
+    """Random stages in their order, and random seconds after each one's beginning."""
+    random = np.random.default_rng(seed)
+    stages = sorted(random.integers(1, STAGES + 1, kills).tolist())
+    return [(stage, float(random.uniform(0, longest))) for stage in stages]
+
+
 def kill_until_done(
-    begin: Callable[[], "subprocess.Popen[str]"], out: Path, kills: int, seconds: Callable[[], float]
+    begin: Callable[[], "subprocess.Popen[str]"], out: Path, moments: Sequence[Moment]
 ) -> tuple[list[str], list[str]]:
-    """Start a run, kill it after `seconds()` up to `kills` times, and let it finish. Returns (the last line
-    that each killed one had said, complaints).
+    """Start a run again and again, kill it at one moment after the other, and let it finish. Returns (the
+    last stage that each killed one had named, complaints).
     """
-    moments: list[str] = []
+    killed: list[str] = []
     complaints: list[str] = []
     seen: Stamps = {}
-    while True:
+    for moment in [*moments, None]:
         process = begin()
-        try:
-            said, _ = process.communicate(timeout=seconds() if len(moments) < kills else LONGEST)
-        except subprocess.TimeoutExpired:
+        said = _until(process, moment)
+        if moment is not None and process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            said, _ = process.communicate()
-            lines = [line for line in said.splitlines() if line.startswith("[")]
-            moments.append(lines[-1] if lines else "before the first stage")
+            killed.append(next((x for x in reversed(said.splitlines()) if x.startswith("[")), "before all"))
+        said += process.communicate(timeout=LONGEST)[0]
         now = stamps(out)
         complaints += [f"made twice: {name}" for name, stamp in seen.items() if now.get(name) != stamp]
         seen = now
-        if process.returncode == 0:
-            return moments, complaints
-        if process.returncode != -signal.SIGKILL:
-            return moments, [*complaints, f"exit code {process.returncode}: {said[-2000:]}"]
+        if process.returncode not in (0, -signal.SIGKILL):
+            return killed, [*complaints, f"exit code {process.returncode}: {said[-2000:]}"]
+    return killed, complaints
+
+
+def _until(process: "subprocess.Popen[str]", moment: Moment | None) -> str:
+    """Wait for a moment of a run, or its end; what it has said."""
+    if moment is None:
+        return ""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith(f"[{moment[0]}]"):
+            time.sleep(moment[1])
+            break
+    return "".join(lines)
 
 
 def differences(one: Path, two: Path, latencies: bool) -> list[str]:
@@ -150,30 +172,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--shortest", type=float, default=4.0, help="seconds before a kill")
-    parser.add_argument("--longest", type=float, default=14.0)
+    parser.add_argument("--longest", type=float, default=6.0, help="seconds after a stage's beginning")
     parser.add_argument("--out", type=Path, help="a new folder; default: a temporary one")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         root = options.out or Path(scratch)
         data = folder_of_scenes(root / "data", (("train", 12), ("valid", 6), ("test", 6)))
-        random = np.random.default_rng(options.seed)
-        kills, complaints = 0, []
-        while kills < options.kills and not complaints:
-            killed = root / f"killed-{kills}"
-            moments, complaints = kill_until_done(
-                lambda place=killed: start(data, place, *WORDS),
-                killed,
-                options.kills - kills,
-                lambda: float(random.uniform(options.shortest, options.longest)),
-            )
-            for number, moment in enumerate(moments, start=kills + 1):
-                print(f"kill {number}: {moment}", flush=True)
-            complaints += [] if complaints else compared(data, killed, root / f"undisturbed-{kills}")
-            if not moments:
-                complaints.append("the run ended before it was killed: choose a shorter --longest")
-            kills += len(moments)
-        print("\n".join(complaints) or f"{kills} kills: the same results, nothing made twice")
+        out = root / "killed"
+        moments = random_moments(options.kills, options.longest, options.seed)
+        killed, complaints = kill_until_done(lambda: start(data, out, *WORDS), out, moments)
+        for number, stage in enumerate(killed, start=1):
+            print(f"kill {number}: {stage}", flush=True)
+        complaints += [] if complaints else compared(data, out, root / "undisturbed")
+        print("\n".join(complaints) or f"{len(killed)} kills: the same results, nothing made twice")
     return 1 if complaints else 0
 
 

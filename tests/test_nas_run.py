@@ -169,11 +169,9 @@ def test_the_same_command_again_makes_nothing_again(undisturbed, data, capsys):
 def test_killed_at_any_moment_the_same_command_finishes_it(undisturbed, data, tmp_path):
     """`benchmarks/kill_search.py` does so at any number of moments, and compares the choice as well."""
     out = tmp_path / "killed"
-    random = np.random.default_rng(0)
-    moments, complaints = kill_search.kill_until_done(
-        lambda: start(data, out, "--baseline"), out, 4, lambda: float(random.uniform(3, 14))
-    )
-    assert moments and not complaints
+    moments = kill_search.random_moments(4, 2.0, seed=0)
+    killed, complaints = kill_search.kill_until_done(lambda: start(data, out, "--baseline"), out, moments)
+    assert killed and not complaints
     assert not kill_search.differences(undisturbed, out, latencies=False)
     assert len(pd.read_json(Findings.of(out).path("train") / "log.jsonl", lines=True)) == 8
 

@@ -22,7 +22,7 @@ a { color: var(--link); } h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.2r
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; margin: 0.8rem 0; }
 th, td { border-bottom: 1px solid var(--line); text-align: left; }
-th:first-child, td:first-child { white-space: nowrap; }
+th:first-child, td:first-child { min-width: 9.5rem; }
 caption { text-align: left; color: inherit; opacity: 0.8; padding: 0.2rem 0; }
 img { max-width: 100%; height: auto; }
 .nas-scatter {

@@ -18,7 +18,7 @@ def summary(found: Findings) -> None:
     theme()
     best, fast = found.best, found.networks[0]
     steps, search = found.stage("train")["result"]["steps"], found.stage("search")["result"]
-    say(f"# Search on {found.options['data']}")
+    say(f"# {words.title(found.options['data'])}")
     text = (
         f"One network was trained for {steps:,} steps on {found.statistics['train']['images']:,} pictures;"
         f" {search['sub_networks']:,} of its sub-networks were looked at without training any of them again."

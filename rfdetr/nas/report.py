@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rfdetr.book.kernels import START, quiet_kernel
 from rfdetr.files import atomic_path, write_atomic
 from rfdetr.nas.html import page
+from rfdetr.nas.words import title
 from rfdetr.version import __version__
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def write_report(run: "Run") -> Path | None:
                 config=quiet_kernel(),
             )
         notebook = json.loads((folder / TEMPLATE).read_text(encoding="utf-8"))
-        write_atomic(folder / PAGE, page(notebook, f"Search on {run.options.data}"))
+        write_atomic(folder / PAGE, page(notebook, title(run.options.data)))
         return {"page": PAGE}
 
     values = {"version": __version__, "options": run.options.to_dict()}

@@ -1,5 +1,6 @@
 """What a run says: numbers with intervals, networks and grids in a line, the run's folder explained."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,11 @@ CLASSES = 8  # that a line names
 def number(value: float | None) -> str:
     """Three digits, or "undefined"."""
     return "undefined" if value is None else f"{value:.3f}"
+
+
+def title(data: str) -> str:
+    """Heading of a report: the data's registered name, or the name of its folder."""
+    return f"Search on {Path(data).resolve().name if os.sep in data else data}"
 
 
 def named(metric: str) -> str:
