@@ -112,6 +112,30 @@ def test_finishing_a_unit_twice_leaves_one_result(tmp_path, kind):
     assert queue.work(lambda unit: pytest.fail("computed again")) == 0
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_a_unit_that_is_queued_twice_is_computed_once(tmp_path, kind):
+    """As when two workers fill the queue at the same moment."""
+    from optuna.trial import TrialState, create_trial
+
+    def queue():
+        return WorkQueue(urls(tmp_path)[kind], "search", ["u1"], heartbeat=0.05, grace=30)
+
+    first, second = queue(), queue()
+    twin = create_trial(state=TrialState.WAITING, user_attrs={"unit": "u1"})
+    first.storage.create_new_trial(first.study, twin)
+    computed = []
+
+    def compute(unit):
+        computed.append(unit)
+        if len(computed) == 1:
+            # Meanwhile another worker claims the twin: it leaves the unit to this one.
+            assert second._run(*second._take(), compute) == 0
+        return 4
+
+    assert first.work(compute) == 1 and computed == ["u1"]
+    assert first.values() == {"u1": 4}
+
+
 def test_a_unit_that_raises_is_retried_then_reported(tmp_path):
     queue = WorkQueue(urls(tmp_path)["sqlite"], "search", ["good", "bad", "flaky"], attempts=3)
     tried = []

@@ -1,6 +1,7 @@
 """A search of a real network within a budget: what it pays for, what it says, by one process and by many."""
 
 import multiprocessing
+import os
 import random
 import time
 
@@ -15,7 +16,8 @@ from rfdetr.arch import Arch, SearchSpace
 from rfdetr.data.scenes import scenes
 from rfdetr.errors import UserError
 from rfdetr.evaluation.coco import METRICS
-from rfdetr.search import blocks, grid, within
+from rfdetr.search import blocks, grid, looks, within
+from rfdetr.search.storage import SqlResults
 
 SPACE = SearchSpace((64, 72), (8, 12), (1, 2), (0, 2), (4, 10))
 FEW = ("multifidelity", "hyperband")
@@ -113,19 +115,29 @@ def test_what_cannot_be_searched_is_one_line(tiny):
         within.budgeted_search(*tiny, SPACE, None, budget=0.5)
 
 
+def note(log, *words):
+    """One line, written at once, so that lines of several processes do not mix."""
+    with log.open("ab", buffering=0) as file:
+        file.write((" ".join(map(str, words)) + "\n").encode())
+
+
 def work(tiny, storage, log, measures):
-    """A worker process; the log says which units it computed."""
+    """A worker process; the log says which units it began and which results it kept."""
     torch.set_num_threads(1)
-    whole = grid.GridEvaluator.block
+    begun, kept = looks.Looks._unit, SqlResults.insert
 
-    def logged(self, triple, pairs, images):
-        found = whole(self, triple, pairs, images)
-        with log.open("a") as file:
-            file.write(f"{triple} {images}\n")
-        return found
+    def beginning(self, name):
+        note(log, "begun", name, os.getpid())
+        return begun(self, name)
 
-    grid.GridEvaluator.block = logged
-    queue = {"heartbeat": 0.3, "grace": 1.5, "attempts": 50, "deaths": 100}
+    def keeping(self, unit, entry):
+        done = kept(self, unit, entry)
+        if done:
+            note(log, "kept", unit, os.getpid())
+        return done
+
+    looks.Looks._unit, SqlResults.insert = beginning, keeping
+    queue = {"heartbeat": 0.3, "grace": 3.0, "attempts": 50, "deaths": 100}
     within.budgeted_search(
         *tiny, SPACE, latency if measures else None, budget=0.8, storage=storage, queue=queue
     ).to_csv(f"{log}.{measures}.csv", index=False)
@@ -143,23 +155,51 @@ def test_killed_workers_give_the_undisturbed_table(tiny, tmp_path):
         process.start()
         return process
 
-    workers, kills = [start(True), start(False)], 0
-    while kills < KILLS and any(process.is_alive() for process in workers):
+    workers, killed = [start(True), start(False)], []
+    while len(killed) < KILLS and any(process.is_alive() for process in workers):
         time.sleep(rng.uniform(0.05, 0.4))
         victim = rng.randrange(2)
         if workers[victim].is_alive():
             workers[victim].kill()
-            kills += 1
+            killed.append(str(workers[victim].pid))
         workers[victim].join()
         workers[victim] = start(victim == 0)
     for process in workers:
         process.join(timeout=120)
         assert process.exitcode == 0
-    assert kills == KILLS
+    assert len(killed) == KILLS
     import pandas as pd
 
     alone = within.budgeted_search(*tiny, SPACE, latency, budget=0.8)
     for measures in (True, False):
         found = pd.read_csv(f"{log}.{measures}.csv")
         pd.testing.assert_frame_equal(found, alone, check_dtype=False, rtol=1e-12)
-    assert len(log.read_text().splitlines()) >= alone.attrs["units"]
+    counted = counted_units(log.read_text().splitlines(), set(killed))
+    # All blocks up to the level that each setting was looked at, and nothing else.
+    settings = alone.drop_duplicates(["resolution", "patch_size", "windows"])
+    blocks_of = {0: 0, 3: 1, 6: 2, 12: 3}
+    assert len(counted) == sum(blocks_of[images] for images in settings["images"])
+
+
+def counted_units(lines, killed):
+    """Unit -> how often it was begun. Fails when one was begun although it was kept, or although the one that
+    had begun it before was not killed.
+    """
+    begun, kept = {}, set()
+    for kind, unit, worker in (line.split() for line in lines):
+        if kind == "kept":
+            kept.add(unit)
+            continue
+        assert unit not in kept, f"{unit} was finished and begun again"
+        assert set(begun.get(unit, [])) <= killed, f"{unit} was begun by two workers at once"
+        begun.setdefault(unit, []).append(worker)
+    return {unit: len(workers) for unit, workers in begun.items()}
+
+
+def test_a_unit_that_runs_twice_is_seen():
+    lines = ["begun u 1", "begun v 2", "kept v 2", "begun u 3", "kept u 3"]
+    assert counted_units(lines, {"1"}) == {"u": 2, "v": 1}
+    with pytest.raises(AssertionError, match="by two workers at once"):
+        counted_units(lines, {"2"})
+    with pytest.raises(AssertionError, match="v was finished and begun again"):
+        counted_units([*lines, "begun v 3"], {"1", "2"})

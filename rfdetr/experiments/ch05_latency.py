@@ -145,8 +145,8 @@ def words(result: "Kept") -> str:
             said.append(f"They are {how} on {' and '.join(names)}.")
     noisy = ", ".join(f"{count} on {name}" for name, count in read["noisy"].items())
     said.append(
-        f"Of {rows} timings on each runtime, rounds of more than 5 % apart make noisy: {noisy}. The first"
-        " runtime's rough timings chose for both; its minutes stand in each row."
+        f"Of {rows} timings on each runtime those whose rounds differ by more than 5 % are {noisy}. The first"
+        " runtime's rough timings chose for both; the time of that is in each row."
     )
     return " ".join(said)
 

@@ -96,9 +96,9 @@ def words(result: "Kept", full: "Kept") -> str:
     passes, there = money["passes"], _CUT * len(full.tables["units"]) * full.record["images"]
     said.append(
         f"At {_CUT:.0%} a search may spend {passes.min():.0f} to {passes.max():.0f} passes of one picture"
-        f" through a setting of mean cost, on the kept table {there:,.0f}; and AP on all pictures of a domain"
-        f" has a standard error of its own, {money['error'].min():.3f} to {money['error'].max():.3f}, beside"
-        " which the aims are small."
+        f" through a setting of mean cost, on the kept table {there:,.0f}. AP on all pictures of a domain has"
+        f" a standard error of its own, {money['error'].min():.3f} to {money['error'].max():.3f}; the"
+        f" narrowest aim is {table['limit'].min():.3f}."
     )
     enough = money.dropna(subset=["enough"])
     if held < count and len(enough):

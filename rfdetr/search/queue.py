@@ -169,7 +169,7 @@ class WorkQueue:
         hopeless = self._hopeless(trials)
         missing = [u for u in self.units if u not in done and u not in live and u not in hopeless]
         # A few at a time, and not the same ones as a worker that fills at this moment: every waiting trial is
-        # read again at each step, and a unit that is queued twice costs a look.
+        # read again at each step, and a unit that is queued twice costs a look (`_runs_elsewhere`).
         missing = random.sample(missing, min(_BATCH, len(missing)))
         for unit in missing:
             template = create_trial(state=TrialState.WAITING, user_attrs={"unit": unit})
@@ -242,7 +242,7 @@ class WorkQueue:
         return None
 
     def _run(self, trial: int, unit: str, compute: Callable[[str], Any]) -> int:
-        if unit in self.results.names():
+        if self._runs_elsewhere(trial, unit) or unit in self.results.names():
             self._finish(trial, "PRUNED")
             return 0
         self._note(trial, "worker", self.worker)
@@ -262,6 +262,18 @@ class WorkQueue:
         kept = again(lambda: self.results.insert(unit, json.dumps(entry)))
         self._finish(trial, "COMPLETE" if kept else "PRUNED")
         return int(kept)
+
+    def _runs_elsewhere(self, trial: int, unit: str) -> bool:
+        """Whether another worker has the unit too: two that fill the queue at the same moment may put it
+        there twice. Each claims before it looks, so at least one of two sees the other; when both do, the
+        unit is put back.
+        """
+        from optuna.trial import TrialState
+
+        running = again(
+            lambda: self.storage.get_all_trials(self.study, deepcopy=False, states=(TrialState.RUNNING,))
+        )
+        return any(t._trial_id != trial and t.user_attrs["unit"] == unit for t in running)
 
     @contextmanager
     def _beating(self, trial: int) -> Any:
