@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.benchmark.runtimes import check_runtime
 from rfdetr.benchmark.subnetworks import measure_latency
-from rfdetr.experiments.ch05_full_search import held_out_archs, held_out_errors
+from rfdetr.experiments.ch05_full_search import held_out_archs, held_out_errors, undisturbed
+from rfdetr.search.latency_model import LatencyModel
 from rfdetr.search.latency_plan import measure_actively
 
 if TYPE_CHECKING:
@@ -144,11 +145,28 @@ def words(result: "Kept") -> str:
         if names:
             said.append(f"They are {how} on {' and '.join(names)}.")
     noisy = ", ".join(f"{count} on {name}" for name, count in read["noisy"].items())
+    timings = result.tables["timings"]
+    apart = (timings["latency_ms"] / timings["latency_low_ms"] - 1).groupby(timings["runtime"]).median()
     said.append(
-        f"Of {rows} timings on each runtime those whose rounds differ by more than 5 % are {noisy}. The first"
-        " runtime's rough timings chose for both; the time of that is in each row."
+        f"Of {rows} timings on each runtime those whose rounds differ by more than 5 % are {noisy}. Between"
+        f" the fastest round and the median of the rounds lie {100 * apart.min():.1f} to"
+        f" {100 * apart.max():.1f} % (median over the sub-networks, by runtime): the timings themselves are"
+        f" no surer than that. {_fitted_to_all(timings)} The first runtime's rough timings chose for both;"
+        " the time of that is in each row."
     )
     return " ".join(said)
+
+
+def _fitted_to_all(timings: "pd.DataFrame") -> str:
+    """What the sum of terms leaves when it has seen every timing: no choice of the few can do much better."""
+    said = []
+    for name, rows in undisturbed(timings).groupby("runtime"):
+        found = LatencyModel.fit(rows, "terms", folds=2).report(rows)
+        said.append(f"{found['median_ape']:.1f} and {found['p95_ape']:.1f} % on {name}")
+    left = ", ".join(said)
+    return (
+        f"Fitted to all of them at once, the sum of terms is still off by {left} (median, 95th percentile)."
+    )
 
 
 def origin(result: "Kept") -> str:
