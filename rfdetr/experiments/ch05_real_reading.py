@@ -88,16 +88,15 @@ def words(result: "Kept", full: "Kept") -> str:
     held, count = int(table["holds"].sum()), len(table)
     if not count:
         return "No domain is done."
+    where = "one domain" if len(money) == 1 else f"{len(money)} domains"
     said = [
-        f"Of {count} aims on {len(money)} domains {held} hold."
-        if held < count
-        else f"All {count} aims hold on all {len(money)} domains."
+        f"Of {count} aims on {where} {held} hold." if held < count else f"All {count} aims hold on {where}."
     ]
     passes, there = money["passes"], _CUT * len(full.tables["units"]) * full.record["images"]
     said.append(
-        f"At {_CUT:.0%} a search may spend {passes.min():.0f} to {passes.max():.0f} passes of one picture"
+        f"At {_CUT:.0%} a search may spend {_between(passes, 0)} passes of one picture"
         f" through a setting of mean cost, on the kept table {there:,.0f}. AP on all pictures of a domain has"
-        f" a standard error of its own, {money['error'].min():.3f} to {money['error'].max():.3f}; the"
+        f" a standard error of its own, {_between(money['error'], 3)}; the"
         f" narrowest aim is {table['limit'].min():.3f}."
     )
     enough = money.dropna(subset=["enough"])
@@ -113,3 +112,8 @@ def words(result: "Kept", full: "Kept") -> str:
         f" {_CUT:.0%}."
     )
     return " ".join(said)
+
+
+def _between(values: "pd.Series", digits: int) -> str:
+    low, high = (f"{value:.{digits}f}" for value in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
