@@ -138,7 +138,9 @@ class Timings:
         """
         columns = ["latency_ms", "latency_low_ms", "latency_high_ms", "noisy", "precision"]
         knobs = list(Arch.KNOBS)
-        table = table.drop(columns=[c for c in (*columns, "predicted_ms", "time_ms") if c in table])
+        # All of them, so that the order of the columns does not tell how often this was done.
+        made = {*columns, "predicted_ms", "time_ms", "runtime", "device"}
+        table = table.drop(columns=[c for c in table if c in made])
         table = table.merge(self.rows[[*knobs, *columns]], on=knobs, how="left")
         predicted = self.model_of_latency(seed).predict(table)
         measured = table["latency_ms"].to_numpy(dtype=float)
