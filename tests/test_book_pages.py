@@ -82,6 +82,17 @@ def test_an_output_names_the_files_and_functions_of_its_very_call(known):
     assert third.kept == {"long-run"} and list(third.code) == [("lib.kept", "load")]
 
 
+def test_what_a_function_of_the_chapter_shows_is_told_from_what_stands_beside_its_call(known):
+    cells = (
+        "from lib import compute, kept\ndef both(x):\n    table(x)\n    show(x)",
+        "df = compute.rows(3)\nchapter.save(df, 'few')\nfull = kept.load('long-run')",
+        "few = df[:1]\nchapter.save(few, 'few')\ntable(few)\nboth(full)",
+    )
+    first, *others = origins_of(known, *cells)
+    assert first.saved == {"few"} and not first.kept
+    assert [(origin.kept, origin.saved) for origin in others] == [({"long-run"}, set())] * 2
+
+
 def test_a_value_made_from_a_saved_one_names_its_file(known):
     cells = (
         "from lib import compute\ndf = compute.rows(3)\nchapter.save(df, 'all')",

@@ -42,9 +42,10 @@ class Origins:
         self._known = known
         self._imported: dict[str, tuple[str, str]] = {}
         self._values: dict[str, Origin] = {}
+        self._showing: dict[str, int] = {}  # functions of the chapter: how many tables and figures each shows
 
     def shown(self, source: str) -> list[Origin]:
-        """One origin per call of `table` or `show` of this cell, in order; none if it is no Python."""
+        """One origin per table and figure that the cell's calls show, in order; none if it is no Python."""
         try:
             tree = ast.parse(source)
         except SyntaxError:
@@ -53,6 +54,9 @@ class Origins:
         for node in ast.walk(tree):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self._import(node)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                self._showing[node.name] = sum(_called(call) in _SHOWING for call in _calls(node))
         found: list[Origin] = []
         self._statements(tree.body, saves, found)
         return found
@@ -63,14 +67,17 @@ class Origins:
                 part for name in ("body", "orelse", "finalbody") for part in getattr(statement, name, [])
             ]
             inner += [part for handler in getattr(statement, "handlers", []) for part in handler.body]
-            if inner and not isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+                continue
+            if inner:
                 self._statements(inner, saves, found)
                 continue
             if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign) and statement.value:
                 self._assign(statement, saves)
             for call in _calls(statement):
-                if isinstance(call.func, ast.Name) and call.func.id in _SHOWING:
-                    found.append(self._of(call))
+                times = 1 if _called(call) in _SHOWING else self._showing.get(_called(call), 0)
+                if times:
+                    found.extend([self._of(call)] * times)
 
     def _assign(self, statement: Any, saves: Sequence[Any]) -> None:
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
@@ -151,6 +158,11 @@ def _calls(tree: ast.AST) -> list[ast.Call]:
     """Calls in the order of the text."""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     return sorted(calls, key=lambda call: (call.lineno, call.col_offset))
+
+
+def _called(call: ast.Call) -> str:
+    """The name of the function, where it is called by one."""
+    return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
 def _names(tree: ast.AST) -> set[str]:
