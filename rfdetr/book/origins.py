@@ -54,8 +54,7 @@ class Origins:
         for node in ast.walk(tree):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self._import(node)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef):
+            elif isinstance(node, ast.FunctionDef):
                 self._showing[node.name] = sum(_called(call) in _SHOWING for call in _calls(node))
         found: list[Origin] = []
         self._statements(tree.body, saves, found)

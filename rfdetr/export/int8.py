@@ -34,6 +34,29 @@ def load_nncf() -> Any:
     return nncf
 
 
+def floating_nodes(
+    artifact: Artifact, inputs: Sequence[dict[str, np.ndarray]], keep: Sequence[str]
+) -> set[str]:
+    """Nodes that quantisation leaves in floating point, by name: `keep` and the arithmetic of coordinates.
+
+    Raises UserError for what is no float32 ONNX file, without inputs, and for names that the graph lacks.
+    """
+    import onnx
+
+    if artifact.format != "onnx" or artifact.precision not in ("fp32", "unknown"):
+        raise UserError(
+            f"only FP32 ONNX files can be quantised, not {artifact.name} ({artifact.format},"
+            f" {artifact.precision})"
+        )
+    if not inputs:
+        raise UserError("quantisation needs images: name the data")
+    graph = onnx.load(artifact.file, load_external_data=False).graph
+    unknown = sorted(set(keep) - {n.name for n in graph.node})
+    if unknown:
+        raise UserError(f"the graph has no node {', '.join(unknown[:5])}")
+    return {*keep, *coordinate_nodes(graph)}
+
+
 def to_int8(
     artifact: Artifact,
     path: str | Path,
@@ -51,25 +74,13 @@ def to_int8(
     Inputs and outputs stay float32. Raises UserError without inputs, for other files, and without NNCF.
     """
     nncf = load_nncf()
-    import onnx
     import openvino
 
     path = Path(path)
-    if artifact.format != "onnx" or artifact.precision not in ("fp32", "unknown"):
-        raise UserError(
-            f"only FP32 ONNX files can be quantised, not {artifact.name} ({artifact.format},"
-            f" {artifact.precision})"
-        )
-    if not inputs:
-        raise UserError("quantisation needs images: name the data")
+    names = floating_nodes(artifact, inputs, keep)
     if path.suffix != ".xml":
         raise UserError(f"OpenVINO's files end in .xml, not {path}")
-    graph = onnx.load(artifact.file, load_external_data=False).graph
-    unknown = sorted(set(keep) - {n.name for n in graph.node})
-    if unknown:
-        raise UserError(f"the graph has no node {', '.join(unknown[:5])}")
     # OpenVINO keeps the names of nodes, but a convolution with a bias becomes two.
-    names = {*keep, *coordinate_nodes(graph)}
     names |= {f"{name}/WithoutBiases" for name in names}
     ignored = nncf.IgnoredScope(names=sorted(names), validate=False)
     with contextlib.redirect_stdout(io.StringIO()):  # bars for every step

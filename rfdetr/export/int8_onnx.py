@@ -14,7 +14,7 @@ import numpy as np
 
 from rfdetr.errors import UserError
 from rfdetr.export.artifact import Artifact, load_artifact
-from rfdetr.export.fp16 import coordinate_nodes
+from rfdetr.export.int8 import floating_nodes
 from rfdetr.export.onnx import write_graph
 
 PRODUCTS = ("MatMul", "Gemm", "Conv")
@@ -36,21 +36,11 @@ def to_int8_onnx(
     import onnx
 
     path = Path(path)
-    if artifact.format != "onnx" or artifact.precision not in ("fp32", "unknown"):
-        raise UserError(
-            f"only FP32 ONNX files can be quantised, not {artifact.name} ({artifact.format},"
-            f" {artifact.precision})"
-        )
-    if not inputs:
-        raise UserError("quantisation needs images: name the data")
-    graph = onnx.load(artifact.file, load_external_data=False).graph
-    unknown = sorted(set(keep) - {n.name for n in graph.node})
-    if unknown:
-        raise UserError(f"the graph has no node {', '.join(unknown[:5])}")
+    names = floating_nodes(artifact, inputs, keep)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.stem}.half-made.onnx")
     try:
-        _quantise(artifact.file, scratch, inputs, sorted({*keep, *coordinate_nodes(graph)}))
+        _quantise(artifact.file, scratch, inputs, sorted(names))
         quantised = onnx.load(scratch)
     finally:
         scratch.unlink(missing_ok=True)
