@@ -37,6 +37,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def told(path: str | os.PathLike[str]) -> Iterator[None]:
+    """UserError naming the file (or `path`, where the system names none) that meets a full or read-only disk
+    in the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        raise _user_error(error, Path(error.filename or path)) from error
+
+
 def _new_file(path: Path) -> Path:
     """An empty file beside `path` with a name of its own and the permissions of any new file."""
     while True:

@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rfdetr import Arch, SearchSpace, UserError
+from rfdetr import Arch, UserError
 from rfdetr.data.registry import load_dataset
 from rfdetr.data.scenes import scenes
-from rfdetr.nas import choose, plan, words
-from rfdetr.nas.baseline import fixed_arch
+from rfdetr.nas import choose
 from rfdetr.nas.look import propose, shared_pictures, shared_words, small_side
 from rfdetr.nas.options import NasOptions
 from rfdetr.nas.stages import Stages, once
@@ -155,77 +154,6 @@ def folder_of(place, data):
     (place / "_annotations.coco.json").write_text(json.dumps(data.coco))
 
 
-# -- plan
-
-STEP = {"seconds": 0.5, "batch_size": 8, "accumulate": 2, "peak_mb": 900}
-
-
-def planned(**options):
-    given = NasOptions(data="digits", **options)
-    return plan.make_plan(given, 200, None, STEP, search_s=60.0, timing_s=2.0)
-
-
-@pytest.mark.parametrize("hours", [0.2, 0.5, 2.0, 12.0])
-@pytest.mark.parametrize("baseline", [False, True])
-def test_a_plan_fits_its_hours(hours, baseline):
-    found = planned(hours=hours, baseline=baseline)
-    assert found.total_s <= 3600 * hours
-    assert found.total_s > 0.6 * 3600 * hours
-    assert found.steps > found.tune_steps > 0
-
-
-def test_too_little_time_is_refused_before_anything_is_trained():
-    with pytest.raises(UserError, match="--hours"):
-        planned(hours=0.03)
-
-
-@pytest.mark.parametrize("steps", [None, 8])
-def test_a_limit_that_holds_nothing_is_refused_whatever_the_steps(steps):
-    with pytest.raises(UserError, match=r"--hours 0\.01 .* more than"):
-        planned(hours=0.01, steps=steps)
-
-
-def test_steps_that_do_not_fit_the_hours_are_kept_and_said():
-    found = planned(hours=0.1, steps=5000)
-    assert found.steps == 5000 and found.tune_steps >= 0
-    assert "more than the 6 min of --hours" in found.lines(200)[-1]
-    assert "more than" not in " ".join(planned(hours=2.0).lines(200))
-
-
-def test_latencies_that_nothing_can_reach_are_refused_and_doubtful_ones_said():
-    with pytest.raises(UserError, match=r"--target-ms 0\.1, 1: .* 5 ms"):
-        plan.unreachable(NasOptions(data="digits", targets_ms=(0.1, 1.0)), 5.0)
-    assert "may be no network" in plan.unreachable(NasOptions(data="digits", targets_ms=(1.0, 9.0)), 5.0)
-    assert plan.unreachable(NasOptions(data="digits", targets_ms=(6.0,)), 5.0) == ""
-    assert plan.unreachable(NasOptions(data="digits"), 5.0) == ""
-
-
-def test_steps_that_were_asked_for_are_kept():
-    assert planned(hours=1.0, steps=123).steps == 123 and planned(steps=77).steps == 77
-    assert planned(fine_tune=False).tune_steps == 0
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"data": ""},
-        {"targets_ms": (0.0,)},
-        {"targets_ms": (float("nan"),)},
-        {"targets_ms": (5.0,), "like": ("d-fine-s",)},
-        {"hours": -1.0},
-        {"steps": 0},
-        {"threads": 0},
-        {"seed": -1},
-        {"resolutions": (0, 64)},
-        {"patch_sizes": (-8,)},
-        {"like": ("d-fine-s", "yolo-of-mine")},
-    ],
-)
-def test_wrong_options_are_named(wrong):
-    with pytest.raises(UserError, match=r"--|'yolo-of-mine'; known: .*d-fine-s"):
-        NasOptions(**{"data": "digits", **wrong})
-
-
 # -- choose
 
 
@@ -283,19 +211,7 @@ def test_what_is_chosen_by_a_prediction_is_timed_and_gives_way_when_it_is_too_sl
     assert len(asked) == 2  # the first choices; the one that gave way had been timed, too
 
 
-def test_fine_tuning_is_better_worse_or_not_resolved():
-    rows = [
-        {"better": low > 0, "low": low, "high": high} for low, high in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.1))
-    ]
-    assert [words.fine_tuning(row).split(":")[0] for row in rows] == ["better", "worse", "not resolved"]
-
-
 def test_nothing_that_fits_is_an_error_with_the_nearest():
     options = NasOptions(data="digits", targets_ms=(0.5,))
     with pytest.raises(UserError, match="nearest"):
         choose.pick(table(), choose.targets(options, table(), "AP"), "AP")
-
-
-def test_the_fixed_architecture_is_in_the_grid():
-    space = SearchSpace((64, 96, 128), (8, 16), (1, 2), (2,), (12,))
-    assert fixed_arch(space, None) in space.distinct()

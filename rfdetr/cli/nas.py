@@ -57,7 +57,12 @@ def nas(
         float | None, typer.Option(help="Wall time of the whole run.", rich_help_panel=_TIME)
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the supernet.", rich_help_panel=_TIME)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step.", rich_help_panel=_TIME)] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images per step, all processes together.", rich_help_panel=_TIME)
+    ] = None,
+    devices: Annotated[
+        int, typer.Option(help="Processes (GPUs) of the trainings, on this machine.", rich_help_panel=_TIME)
+    ] = 1,
     measured: Annotated[int | None, typer.Option(help="Sub-networks to time.", rich_help_panel=_TIME)] = None,
     dry_run: Annotated[bool, typer.Option(help="Look and plan only.", rich_help_panel=_TIME)] = False,
     fine_tune: Annotated[
@@ -104,6 +109,7 @@ def nas(
         batch_size=batch_size,
         measured=measured,
         skip_missing=skip_missing,
+        devices=devices,
     )
     command = f"python -m rfdetr {shlex.join(sys.argv[1:])}"
     search_network(options, out, command=command, say=lambda text: print(text, flush=True), dry_run=dry_run)

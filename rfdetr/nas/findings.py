@@ -93,9 +93,15 @@ class Findings:
 
     @cached_property
     def test(self) -> DetectionDataset:
-        """The test split."""
+        """The test split. UserError when it is no longer that of the run."""
         extra: dict[str, Any] = {"unreadable": "skip"} if self.options.get("skip_missing") else {}
-        return load_dataset(self.options["data"], "test", **extra)
+        found = load_dataset(self.options["data"], "test", **extra)
+        if found.fingerprint != self.stage("look")["values"]["data"]["test"]:
+            raise UserError(
+                f"the test pictures of {self.options['data']}, or their annotations, are not those of the"
+                " run: run the same `nas` command again, it makes anew what depends on them"
+            )
+        return found
 
     @cached_property
     def targets(self) -> list[Target]:

@@ -23,12 +23,13 @@ a { color: var(--link); } h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.2r
 table { border-collapse: collapse; font-size: 0.9rem; margin: 0.8rem 0; }
 th, td { border-bottom: 1px solid var(--line); text-align: left; }
 th:first-child, td:first-child { min-width: 9.5rem; }
-caption { text-align: left; color: inherit; opacity: 0.8; padding: 0.2rem 0; }
-img { max-width: 100%; height: auto; }
-.nas-scatter {
-  margin: 0.8rem 0; --chart-back: transparent; --chart-text: var(--text); --chart-line: var(--line);
-  --chart-button: var(--soft);
+/* A caption stays in sight when its table is wider than a phone. */
+caption {
+  position: sticky; left: 0; width: max-content; max-width: min(58rem, calc(100vw - 2rem));
+  text-align: left; color: inherit; opacity: 0.8; padding: 0.2rem 0;
 }
+img { max-width: 100%; height: auto; }
+.nas-scatter { margin: 0.8rem 0; }
 pre, code { font-family: ui-monospace, monospace; font-size: 0.86rem; background: var(--soft); }
 pre { padding: 0.7rem; overflow-x: auto; } code { overflow-wrap: anywhere; }
 footer { margin-top: 3rem; opacity: 0.75; font-size: 0.85rem; }

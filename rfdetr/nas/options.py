@@ -25,12 +25,14 @@ class NasOptions:
     runtime, precision, threads   of the latencies
     hours         wall time that the whole run may take; None: the recipe's own length
     steps         of the supernet's training; None: what the recipe or `hours` gives
-    measured      sub-networks that are timed; None: 40, fewer where `hours` is short
+    measured      sub-networks that are timed; None: 40, fewer where that would take too much of `hours`, or,
+                  without hours, of the trainings' time
     fine_tune     train the chosen networks further, one by one
     baseline      also train one fixed architecture alone at the same total cost
     resolutions, patch_sizes, windows, queries   of the training grid, px and counts; (): proposed from the
     data
     skip_missing  leave out pictures that are missing or damaged
+    devices       processes of every training on this machine, one per GPU or sharing the processor
     """
 
     data: str
@@ -54,6 +56,7 @@ class NasOptions:
     queries: int | None = None
     batch_size: int | None = None
     skip_missing: bool = False
+    devices: int = 1
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -73,10 +76,15 @@ class NasOptions:
             raise UserError("give --target-ms or --like, not both: each of them sets the latencies")
         if self.hours is not None and not (math.isfinite(self.hours) and self.hours > 0):
             raise UserError(f"--hours takes a time above 0, not {self.hours:g}")
-        for name in ("steps", "batch_size", "queries", "threads", "measured"):
+        for name in ("steps", "batch_size", "queries", "threads", "measured", "devices"):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {count}")
+        if self.batch_size is not None and self.batch_size % self.devices:
+            raise UserError(
+                f"--batch-size {self.batch_size} is the number of images per step of all --devices"
+                f" {self.devices} together: give a multiple of {self.devices}"
+            )
         for name in ("resolutions", "patch_sizes", "windows"):
             if wrong := [value for value in getattr(self, name) if value < 1]:
                 raise UserError(f"--{name.replace('_', '-')} takes numbers of at least 1, not {wrong[0]}")

@@ -12,6 +12,8 @@ from rfdetr.plots.display import in_a_row, show
 from rfdetr.plots.style import theme
 from rfdetr.plots.tables import say, table
 
+_NOTHING = 0.01  # AP
+
 
 def summary(found: Findings) -> None:
     """Title and one paragraph."""
@@ -28,14 +30,18 @@ def summary(found: Findings) -> None:
         f" {_ms(best)} ({found.options['runtime']}, {counted(found.options['threads'], 'thread', 'threads')},"
         " batch 1)."
     )
+    if (best["test"]["AP"] or 0.0) < _NOTHING:
+        text += (
+            " **That is next to nothing: it finds hardly any object.** Look at the pictures and the losses"
+            " below; a longer training (`--hours`, `--steps`) or larger pictures (`--resolutions`) are what"
+            " helps most often."
+        )
     if fast["arch"] != best["arch"]:
         text += f" The fastest, {fast['arch']}, reaches {interval(fast['test'])} and takes {_ms(fast)}."
-    fixed = found.stage("baseline")
-    if fixed:
-        row = next(r for r in fixed["result"]["against"] if r["arch"] == best["arch"])
+    if fixed := found.stage("baseline"):
         text += (
-            f" One fixed architecture that was trained alone at the same cost reaches"
-            f" {interval(fixed['result']['test'])}: the search is {_against(row)}."
+            f" Against one fixed architecture, trained alone {_cost(fixed['result'])}, which reaches"
+            f" {interval(fixed['result']['test'])}, the search was {words.worth(fixed['result'])}."
         )
     refused = found.stage("choose")["result"]["refused"]
     say(text + "".join(f"\n\nNo network for {reason}." for reason in refused))
@@ -49,10 +55,13 @@ def _ms(entry: Mapping[str, Any]) -> str:
     return f"{entry['latency_ms']:.3g} ms" + ("" if entry["timed"] else " by prediction")
 
 
-def _against(row: Mapping[str, Any]) -> str:
-    better = "better" if row["difference"] > 0 else "worse"
-    how = better if row["resolved"] else "neither better nor worse beyond the paired interval"
-    return f"{how}, {with_interval(row)}"
+def _whole(text: str) -> str:
+    """For a cell of a table that must not break into lines, however narrow the page is."""
+    return text.replace(" ", "\u00a0")
+
+
+def _cost(result: Mapping[str, Any]) -> str:
+    return "at the same cost" if result["share"] >= 1 else f"at {result['share']:.0%} of the search's cost"
 
 
 def front(found: Findings) -> None:
@@ -81,9 +90,9 @@ def networks(found: Findings) -> None:
         {
             "network": e["arch"],
             "chosen for": "; ".join(e["targets"]),
-            "latency": _ms(e),
-            "validation": interval(e["val"]),
-            "test": interval(e["test"]),
+            "latency": _whole(_ms(e)),
+            "validation": _whole(interval(e["val"])),
+            "test": _whole(interval(e["test"])),
             **({"boxes, test": number(e["test"]["box_AP"])} if "box_AP" in e["test"] else {}),
             "weights": _weights(e),
         }
@@ -110,12 +119,15 @@ def fine_tuning(found: Findings) -> None:
     stage = found.stage("fine-tune")
     if not stage:
         return
+    if not stage["result"]["networks"]:
+        say("The chosen networks were not trained further: the hours had no time left for it.")
+        return
     rows = [
         {
             "network": row["arch"],
             "inherited": row["inherited"],
             "fine-tuned": row["tuned"],
-            "difference": with_interval(row),
+            "difference": _whole(with_interval(row)),
             "verdict": words.fine_tuning(row),
         }
         for row in stage["result"]["networks"]
@@ -135,23 +147,24 @@ def baseline(found: Findings) -> None:
     if not stage:
         return
     result = stage["result"]
+    worth = words.worth(result)
     say(
-        f"**Was the search worth it?** One fixed architecture, {result['arch']}, was trained alone at the"
-        f" same cost ({result['steps']:,} steps): {found.metric_words} {interval(result['test'])} on test."
+        f"**Was the search worth it?** {worth[0].upper()}{worth[1:]}.\n\nThe fixed architecture,"
+        f" {result['arch']}, was trained alone {_cost(result)} ({result['steps']:,} steps):"
+        f" {found.metric_words} {interval(result['test'])} on test, {result['latency_ms']:.3g} ms."
     )
     rows = [
         {
             "network": row["arch"],
-            "minus the fixed one": with_interval(row),
-            "verdict": (
-                ("better" if row["difference"] > 0 else "worse") if row["resolved"] else "not resolved"
-            ),
+            "latency, ms": row["latency_ms"],
+            "minus the fixed one": _whole(with_interval(row)),
+            "verdict": words.verdict(row),
         }
         for row in result["against"]
     ]
     table(
         pd.DataFrame(rows),
-        "Chosen networks against the fixed one, test pictures, paired intervals; one training each",
+        "Chosen networks against the fixed one: test pictures, paired intervals, one training each",
     )
 
 
@@ -242,19 +255,19 @@ def knobs(found: Findings) -> None:
     )
     sides = means[means["knob"] == "side"]
     best = sides.sort_values("metric").iloc[-1]
-    say(
+    text = (
         "Means over all sub-networks with that value. Values go together (a larger picture has more tokens),"
-        f" so read tokens a side first: most accurate on average are {best['value']:.0f} a side."
+        " so read tokens a side first"
     )
+    known = best["metric"] > 0  # else no value is better than another
+    say(f"{text}: most accurate on average are {best['value']:.0f} a side." if known else f"{text}.")
 
 
 def training(found: Findings) -> None:
     """Losses and AP during the training."""
     show(
         figures.curves(found.curve(), found.evaluations(), found.metric),
-        alt=(
-            "Left: losses of the supernet over its steps. Right: accuracy on validation of some sub-networks."
-        ),
+        alt=("Above: losses of the supernet over its steps. Below: accuracy on validation of sub-networks."),
     )
 
 

@@ -8,14 +8,15 @@ from typing import Any
 
 from rfdetr.arch import SearchSpace
 from rfdetr.benchmark.runtimes import check_executes
-from rfdetr.files import strict, write_atomic, write_json
+from rfdetr.files import read_json, strict, told, write_atomic, write_json
 from rfdetr.nas import baseline, choose, finetune, handover, look, plan, words
 from rfdetr.nas.network import weights_digest
 from rfdetr.nas.options import NasOptions
+from rfdetr.nas.processes import check_devices
 from rfdetr.nas.report import write_report
 from rfdetr.nas.run import SPLITS, Run
 from rfdetr.nas.stages import OPTIONS, fresh
-from rfdetr.training.loop import train
+from rfdetr.training.evaluations import FILLED, empty_masks
 
 _INDENT = "      "
 _GRID = ("resolutions", "patch_sizes", "windows", "queries")
@@ -46,10 +47,13 @@ def search_network(
     before any training; Interrupted after SIGINT or SIGTERM, once everything that was done is on disk.
     """
     check_executes(options.runtime, options.precision)
+    check_devices(options.devices)
     if options.hours is not None:
         plan.without_reserve(options.hours)
     run = Run(options, out, command, say)
-    with run.stages.alone():
+    with run.stages.alone(), told(run.root):
+        if other := words.other_options(read_json(run.root / OPTIONS), options.to_dict()):
+            say(f"{run.root} holds {other}")
         write_json(run.root / OPTIONS, {**options.to_dict(), "command": run.command})
         looked(run)
         planned(run)
@@ -119,6 +123,7 @@ def planned(run: Run) -> None:
         "runtime",
         "precision",
         "threads",
+        "devices",
         *_GRID,
     )
     values = {name: getattr(run.options, name) for name in names}
@@ -126,9 +131,7 @@ def planned(run: Run) -> None:
     values["weights_digest"] = [weights_digest(name) for name in files]
 
     def work(folder: Path) -> dict[str, Any]:
-        found = plan.settle(
-            run.options, run.data("train"), run.data("val"), run.proposal, fresh(folder / "probe")
-        )
+        found = plan.settle(run.options, run.trainer, run.proposal, fresh(folder / "probe"))
         fresh(folder / "probe").rmdir()
         return found
 
@@ -147,13 +150,11 @@ def trained(run: Run) -> None:
     def work(folder: Path) -> dict[str, Any]:
         begin = plan.start(run.options, run.data("train"), run.proposal)
         notes = {"start": begin.origin, "recipe": begin.recipe, "source": run.source}
-        found = train(
+        found = run.trainer(
             begin.model,
-            run.data("train"),
             run.space,
             run.config,
             folder,
-            run.data("val"),
             notes=notes,
             tensorboard=find_spec("tensorboard") is not None,
         )
@@ -161,6 +162,7 @@ def trained(run: Run) -> None:
         return {"steps": found.step, "step": found.best_step, "evaluations": strict(rows)}
 
     values = {"config": run.config.to_dict(), "space": run.result("plan")["space"]}
+    values["devices"] = run.options.devices
     result = run.stages.run("train", values, ("look", "plan"), work, "training the supernet").result
     if result["step"] != result["steps"]:
         run.say(f"{_INDENT}stopped after step {result['steps']:,}; the best was step {result['step']:,}")
@@ -168,6 +170,8 @@ def trained(run: Run) -> None:
         run.say(
             f"{_INDENT}{row['arch']}: {words.named(run.metric)} {words.number(row.get(run.metric))} on val"
         )
+        if not row.get(FILLED, 1.0):
+            run.say(f"{_INDENT}warning: {empty_masks(row['arch'])}")
 
 
 def searched(run: Run) -> None:
@@ -179,8 +183,7 @@ def searched(run: Run) -> None:
     given = {
         "measured": settled["measured"],
         "metric": run.metric,
-        # With a limit in hours only what was planned is timed; the rest of the front is predicted.
-        "complete": run.options.hours is None,
+        "complete": settled["complete"],
         **{n: getattr(run.options, n) for n in ("runtime", "precision", "threads", "seed")},
     }
     space = SearchSpace(**settled["search_space"])
@@ -228,6 +231,8 @@ def fine_tuned(run: Run) -> None:
         lambda folder: finetune.fine_tune_all(run, config, folder),
         "training the chosen networks further",
     ).result
+    if result["steps"] < config.steps:
+        run.say(f"{_INDENT}{words.shortened(result['steps'], config.steps)}")
     for row in result["networks"]:
         run.say(
             f"{_INDENT}{row['arch']}: {words.named(run.metric)} on val {words.number(row['inherited'])} ->"
@@ -247,12 +252,12 @@ def against_fixed(run: Run) -> None:
         "baseline", {}, _latest(run), lambda folder: baseline.fixed(run, folder), title
     ).result
     run.say(
-        f"{_INDENT}{result['arch']}, {result['steps']:,} steps: test {words.named(run.metric)}"
-        f" {words.interval(result['test'])}"
+        f"{_INDENT}{result['arch']}, {result['latency_ms']:.3g} ms, {result['steps']:,} steps"
+        f"{words.share(result)}: test {words.named(run.metric)} {words.interval(result['test'])}"
     )
     for row in result["against"]:
-        word = "resolved" if row["resolved"] else "not resolved"
-        run.say(f"{_INDENT}{row['arch']} minus the fixed one: {words.difference(row)}, {word}")
+        run.say(f"{_INDENT}{row['arch']} minus the fixed one: {words.difference(row)}, {words.verdict(row)}")
+    run.say(f"{_INDENT}{words.worth(result)}")
 
 
 def written(run: Run) -> None:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from rfdetr.arch import Arch, SearchSpace
 from rfdetr.data.checks import before_training, compare_splits, summary_line
 from rfdetr.data.dataset import DetectionDataset
-from rfdetr.data.registry import dataset_names, load_dataset
+from rfdetr.data.registry import dataset_names
 from rfdetr.errors import UserError
 from rfdetr.model.detector import RFDETR
 from rfdetr.nas.choose import keep_detections, scored
 from rfdetr.nas.look import Proposal
+from rfdetr.nas.measure import StepCost, gflops
 from rfdetr.nas.options import NasOptions
+from rfdetr.nas.processes import Trainer
 from rfdetr.nas.stages import Stages
 from rfdetr.search.timing import Protocol
 from rfdetr.training.checkpoint import model_from_checkpoint
@@ -33,14 +35,11 @@ class Run:
         self.options, self.root, self.say = options, Path(out), say
         self.command = command or "python -m rfdetr nas"
         self.stages = Stages(self.root, say)
-        self._data: dict[str, DetectionDataset] = {}
+        self.trainer = Trainer(options.data, options.skip_missing, options.devices)
 
     def data(self, split: str) -> DetectionDataset:
         """A split of the data, opened once."""
-        if split not in self._data:
-            extra: dict[str, Any] = {"unreadable": "skip"} if self.options.skip_missing else {}
-            self._data[split] = load_dataset(self.options.data, split, **extra)
-        return self._data[split]
+        return self.trainer.split(split)
 
     @property
     def source(self) -> str:
@@ -107,6 +106,19 @@ class Run:
     def config(self) -> TrainConfig:
         """The supernet's recipe."""
         return TrainConfig.from_dict(dict(self.result("plan")["config"]))
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds of `--hours` that the finished stages have left; None without a limit."""
+        if self.options.hours is None:
+            return None
+        return 3600 * self.options.hours - sum(done.seconds for done in self.stages.done.values())
+
+    def step_cost(self, arch: Arch) -> float:
+        """Seconds of a training step of one architecture, as the plan's measurements have it."""
+        cost = StepCost(**self.result("plan")["costs"]["step"])
+        model = self.network()
+        return cost.of(gflops(model.config, [arch])[arch.id])
 
     def network(self) -> RFDETR:
         """The trained supernet."""

@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from rfdetr.data.categories import shortened
 from rfdetr.errors import UserError
 from rfdetr.files import check_folder, read_json, write_json
 
-VERSION = 2
+VERSION = 3
 """Part of every key: raise it when a stage computes something else from the same inputs."""
 _RESULT, _CLOCK, _LOCK = "stage.json", "clock.json", ".nas.lock"
 OPTIONS, FOLDERS = "options.json", "stages.json"
@@ -129,7 +129,8 @@ def _clock(path: Path) -> Iterator[Callable[[], float]]:
     try:
         yield spent
     finally:
-        write_json(path, {"seconds": spent()})
+        with suppress(UserError):  # a full disk is told by what was to be written there
+            write_json(path, {"seconds": spent()})
 
 
 def once(path: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -145,12 +146,13 @@ def once(path: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _peak_mb() -> int:
-    """The most memory that this process has held so far, MB."""
+    """The most memory that this process, or one that it has started, has held so far, MB."""
     try:
         import resource
     except ImportError:  # Windows
         return 0
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB; bytes on macOS
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    most = max(resource.getrusage(one).ru_maxrss for one in whose)  # kB; bytes on macOS
     return round(most / (2**20 if sys.platform == "darwin" else 2**10))
 
 

@@ -1,5 +1,6 @@
 """What a run says: numbers with intervals, networks and grids in a line, the run's folder explained."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from rfdetr.nas.stages import Stages
 NETWORKS = "networks"
 """Folder of the chosen networks in that of the run."""
 CLASSES = 8  # that a line names
+_AS_SLOW = 0.1
 
 
 def number(value: float | None) -> str:
@@ -34,6 +36,20 @@ def counted(number: int, one: str, several: str) -> str:
     return f"{number} {one if number == 1 else several}"
 
 
+def other_options(before: Any, now: Mapping[str, Any]) -> str:
+    """What to say of a folder with a run that was asked for something else; "" where it is the same."""
+    if not isinstance(before, dict):
+        return ""
+    plain = json.loads(json.dumps(dict(now)))
+    names = [name.replace("_", "-") for name, value in plain.items() if before.get(name, value) != value]
+    if not names:
+        return ""
+    return (
+        f"a run with other options ({', '.join(names)}): what both have in common is used, its stages stay,"
+        f" and {NETWORKS}/ and the report become those of this one"
+    )
+
+
 def interval(numbers: Mapping[str, Any]) -> str:
     """AP with its interval, where it has one."""
     if numbers.get("low") is None:
@@ -46,11 +62,58 @@ def difference(row: Mapping[str, Any]) -> str:
     return f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
 
 
+def verdict(row: Mapping[str, Any]) -> str:
+    """Of a difference with its paired interval."""
+    if not row["resolved"]:
+        return "not resolved"
+    return "better" if row["difference"] > 0 else "worse"
+
+
 def fine_tuning(row: Mapping[str, Any]) -> str:
     """What fine-tuning did to a network: better, worse or not resolved, and which one is kept."""
-    if row["better"]:
-        return "better: it replaces the inherited one"
-    return f"{'worse' if row['high'] < 0 else 'not resolved'}: the inherited one is kept"
+    kept = "it replaces the inherited one" if row["better"] else "the inherited one is kept"
+    return f"{verdict(row)}: {kept}"
+
+
+def shortened(steps: int, planned: int) -> str:
+    """What the hours have left of the fine-tuning."""
+    if not steps:
+        return "left out: --hours has no time left for it"
+    return f"{steps:,} steps for each instead of {planned:,}: what --hours has left for these networks"
+
+
+def share(result: Mapping[str, Any]) -> str:
+    """Of a baseline whose training --hours has cut short, "" for one at the same cost."""
+    return "" if result["share"] >= 1 else f", {result['share']:.0%} of the search's (--hours left no more)"
+
+
+def worth(result: Mapping[str, Any]) -> str:
+    """The answer of a baseline: what the chosen networks are against the fixed one, accuracy and latency.
+
+    As slow as the fixed one is what takes at most a tenth more.
+    """
+    fixed, rows = result["latency_ms"], sorted(result["against"], key=lambda row: -row["difference"])
+    better = [row for row in rows if verdict(row) == "better"]
+    alike = [row for row in rows if verdict(row) == "not resolved"]
+    cheap = [row for row in better if row["latency_ms"] <= fixed * (1 + _AS_SLOW)]
+    faster = [row for row in alike if row["latency_ms"] < fixed * (1 - _AS_SLOW)]
+
+    def about(row: Mapping[str, Any]) -> str:
+        return f"{row['arch']}, {difference(row)} at {row['latency_ms']:.3g} ms instead of {fixed:.3g} ms"
+
+    if cheap:
+        return f"worth it: more accurate and no slower ({about(cheap[0])})"
+    if better:
+        return f"worth it only where there is time for a slower network: more accurate ({about(better[0])})"
+    if faster:
+        fast = min(faster, key=lambda row: row["latency_ms"])
+        return f"worth it for the latency alone: faster, accuracy not resolved ({about(fast)})"
+    if alike:
+        return (
+            "not shown to be worth it: neither faster nor, beyond the paired interval, more accurate"
+            f" ({about(alike[0])})"
+        )
+    return f"not worth it: every chosen network is less accurate (the best: {about(rows[0])})"
 
 
 def grid(space: SearchSpace) -> str:

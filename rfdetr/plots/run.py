@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 HIT, MISS, FALSE = (0, 158, 115), (213, 94, 0), (240, 200, 0)
 """Colours of detections that are right, of objects that were missed, and of false alarms."""
+_NARROW = (5.2, 6.0)
+"""Inches of figures whose panels stand below each other, so that a phone shows them at a readable size."""
 COVER = 0.45
 """Opacity of a mask."""
 
@@ -45,10 +47,10 @@ def front(table: "pd.DataFrame", metric: str, chosen: Sequence[dict[str, Any]]) 
 
 
 def curves(losses: "pd.DataFrame", evaluations: "pd.DataFrame", metric: str) -> Any:
-    """Losses of the supernet and, where there are some, AP on validation, over the steps."""
+    """Losses of the supernet (above) and, where there are some, AP on validation, over the steps."""
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.0))
+    figure, (left, right) = plt.subplots(2, 1, figsize=_NARROW)
     for name in [c for c in losses.columns if c not in ("step", "total")]:
         left.plot(losses["step"], losses[name], label=name.removeprefix("loss_"))
     left.set(xlabel="step", ylabel="loss", yscale="log")
@@ -68,7 +70,7 @@ def knobs(means: "pd.DataFrame", names: Mapping[str, str], metric: str) -> Any:
     """
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(2, 3, figsize=(7.2, 4.6))
+    figure, panels = plt.subplots(3, 2, figsize=_NARROW)
     highest = 1.08 * means["metric"].max() or 1.0
     for axes, (knob, label) in zip(panels.flat, names.items(), strict=True):
         rows = means[means["knob"] == knob]
