@@ -226,6 +226,17 @@ def test_a_mask_head_is_added_and_taken_away_when_asked_for(supernet, folder, tm
     assert open_network(with_masks).mask_head is not None
     rows = [json.loads(line) for line in (with_masks / "evaluations.jsonl").read_text().splitlines()]
     assert all("mask_AP" in row and 0 <= row["filled_masks"] <= 1 for row in rows)
+    # Masks without a pixel are told at the end of a training, and when they are evaluated.
+    empty = tmp_path / "empty.pt"
+    saved = torch.load(with_masks / "checkpoint.pt", weights_only=False)
+    for weights in (saved["weights"], saved["ema"]["weights"]):
+        weights["mask_head.bias"].fill_(-1e4)
+    torch.save(saved, empty)
+    assert main(["train", "--weights", str(empty), "--out", str(tmp_path / "still"), *few]) == 0
+    said = capsys.readouterr().out.splitlines()[-3:]
+    assert any("mask AP 0.000" in line for line in said) and "no mask has a pixel" in " ".join(said)
+    assert main(["evaluate", str(empty), "--data", str(folder)]) == 0
+    assert "no mask has a pixel" in capsys.readouterr().out
     again = tmp_path / "boxes"
     assert main(["train", "--weights", str(with_masks), "--no-segmentation", "--out", str(again), *few]) == 0
     assert open_network(again).mask_head is None

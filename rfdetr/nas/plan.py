@@ -221,7 +221,7 @@ def _evaluations(steps: int, shown: int, val_images: int) -> int:
 def _fitting(seconds: float, step_s: float, val_images: int, shown: int) -> int:
     """Steps that fit into so many seconds, evaluations included."""
     steps = int(seconds / step_s)
-    return int(steps - _evaluations(steps, shown, val_images) * val_images / shown)
+    return max(0, int(steps - _evaluations(steps, shown, val_images) * val_images / shown))
 
 
 def without_reserve(hours: float) -> float:

@@ -60,7 +60,10 @@ class Run:
         for split in SPLITS:
             if self.data(split).untrainable or not _objects(self.data(split)):
                 why = self.data(split).untrainable or "no picture has an object"
-                raise UserError(f"{split} of {self.options.data}: nothing can be learned or measured: {why}")
+                raise UserError(
+                    f"{split} of {self.options.data}: nothing can be learned or measured: {why}; give its"
+                    " pictures objects, or leave this split out: it is then made from the others"
+                )
             if self.options.segmentation and not self.data(split).has_masks:
                 why = self.data(split).maskless
                 raise UserError(
