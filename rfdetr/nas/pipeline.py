@@ -161,8 +161,11 @@ def trained(run: Run) -> None:
         rows = [row for row in found.evaluations if row["step"] == found.best_step]
         return {"steps": found.step, "step": found.best_step, "evaluations": strict(rows)}
 
-    values = {"config": run.config.to_dict(), "space": run.result("plan")["space"]}
-    values["devices"] = run.options.devices
+    values = {
+        "config": run.config.to_dict(),
+        "space": run.result("plan")["space"],
+        "devices": run.options.devices,
+    }
     result = run.stages.run("train", values, ("look", "plan"), work, "training the supernet").result
     if result["step"] != result["steps"]:
         run.say(f"{_INDENT}stopped after step {result['steps']:,}; the best was step {result['step']:,}")

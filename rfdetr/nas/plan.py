@@ -107,7 +107,7 @@ class Plan:
         text = f"{search}; {count} of {sub_networks:,} sub-networks timed, {self.timing_s:.1f} s each"
         if self.complete or count == sub_networks:
             return text + (", and the whole front" if count < sub_networks else "")
-        return f"{text}, the others predicted from these (--measured N times more)"
+        return f"{text}, the others predicted from these (more: --measured)"
 
     def _baseline(self) -> str:
         text = "one fixed architecture, trained alone for as long as supernet and chosen ones"
