@@ -75,6 +75,7 @@ def test_every_training_of_a_run_gets_its_processes(folder, tmp_path, monkeypatc
     monkeypatch.setattr(processes, "check_devices", lambda devices: None)
     monkeypatch.setattr("rfdetr.nas.pipeline.check_devices", lambda devices: None)
     monkeypatch.setattr(Trainer, "__call__", here)
+    monkeypatch.setattr("rfdetr.nas.pipeline.write_report", lambda run: None)
     out = tmp_path / "run"
     words = ["--steps", "3", "--batch-size", "4", "--resolutions", "32", "--patch-sizes", "16"]
     words += ["--windows", "1", "--queries", "4", "--measured", "2", "--devices", "2", "--baseline"]
