@@ -21,6 +21,7 @@ from rfdetr.experiments import (
     ch04_share,
     ch05_knobs,
     ch07_families,
+    ch09_within,
     ch10_ablation,
     ch12_configurations,
     ch_a_recipe,
@@ -82,6 +83,7 @@ def _search():
         "chosen": chosen,
         "kept": table,
         "kept_nominal": ch05_knobs.nominal_table(table, PROFILES["full"].recipe.search),
+        "by_domain": ch09_within.smaller_patches(kept.load("fourteen-domains")),
         "recheck": pd.DataFrame({"AP": [0.5, 0.6], "kept_AP": [0.5, 0.6001]}),
     }
 

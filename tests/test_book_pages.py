@@ -155,6 +155,24 @@ def test_tables_get_scopes_and_wide_ones_a_class():
     assert readable_tables(f"<p>{wide}</p>").startswith('<p><div class="wide-table"><table>')
 
 
+def test_tables_too_wide_for_a_phone_become_cards():
+    """By what does not break: long words and numbers, not by the length of a sentence."""
+
+    def made(heads, row, style=' class="dataframe"'):
+        heads, row = (f"<th>{'</th><th>'.join(heads)}</th>", f"<td>{'</td><td>'.join(row)}</td>")
+        table = f"<table{style}><thead><tr>{heads}</tr></thead><tbody><tr>{row}</tr></tbody></table>"
+        return readable_tables(table)
+
+    names = ["a network", 'AP &amp; "more"', "95 % from", "to", "operations", "milliseconds", "resolved"]
+    found = made(names, ["r104-p8-w1-d3-q30", "0.123", "0.111", "1,234,567", "123.456", "1.5", "yes"])
+    assert '<table class="cards dataframe">' in found and found.count("data-label=") == 7
+    assert '<td data-label="AP &amp; &quot;more&quot;">0.123</td>' in found
+    assert "cards" not in made(["word", "why"], ["one", "a sentence of many words, which break " * 9])
+    assert "cards" in made(["word", "why"], ["one", "w" * 60], "")
+    assert "cards" not in made(names, ["1"] * 7, ' class="dataframe findings"')  # cards already
+    assert "cards" not in made(names, ["1"] * 6)  # a table of another form is left as it is
+
+
 @pytest.mark.parametrize(
     ("where", "named"),
     [

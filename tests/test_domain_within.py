@@ -7,6 +7,7 @@ from domain_case import SIZES, study
 from rfdetr.arch import Arch
 from rfdetr.experiments import ch09_within
 from rfdetr.experiments.base.kept import Kept
+from rfdetr.experiments.ch05_claims import c037
 from rfdetr.experiments.ch09_intervals import FEW
 
 ARCHS = [Arch.parse(name) for name in study(["bccd"], ("nas",)).tables["grid"]["arch"]]
@@ -65,3 +66,17 @@ def test_what_a_layer_brings_is_found():
     layers = [str(depth) for depth in SIZES.search.decoder_layers]
     assert list(by_depth) == ["domain", *layers] and len(by_depth) == FEW
     assert np.diff(by_depth[layers].to_numpy()) == pytest.approx(0.05, abs=1e-4)
+
+
+def test_what_a_smaller_patch_brings_is_found():
+    """Every pair is one step of the patch size; AP by the tokens a side, so that more of them always gain."""
+    result = made(lambda arch: 0.2 + 0.01 * arch.grid)
+    found = ch09_within.smaller_patches(result)
+    assert len(found) == FEW + 1 and (found["dearer"] == 1).all() and (found["pairs"] > 100).all()
+    assert found["difference"].min() > 0.01 and found["resolved"].iloc[-1]
+    falling = ch09_within.smaller_patches(made(lambda arch: 0.6 - 0.01 * arch.grid))
+    assert falling["difference"].to_numpy() == pytest.approx(-found["difference"].to_numpy(), abs=1e-4)
+    words = [c037(frame, None).verdict for frame in (found, falling, found.iloc[1:])]
+    assert words[:2] == ["consistent", "contradicted"] and words[2].startswith("needs")
+    flat = ch09_within.smaller_patches(made(lambda arch: 0.3))
+    assert c037(flat, None).verdict == "not resolved"

@@ -155,3 +155,23 @@ def test_one_seed_has_a_column_of_deviations_without_values():
     ]
     share = summary.training_share(pd.DataFrame(rows))
     assert share["alone_std"].isna().all() and share["alone"].tolist() == [0.0, 0.1]
+
+
+def test_the_supernet_is_held_against_the_size_with_an_interval():
+    """Better than the order by operations, worse, and neither."""
+    rng = np.random.default_rng(5)
+    truth = rng.permutation(np.linspace(0.2, 0.6, 12))
+    rising = np.linspace(0.2, 0.6, 12)
+    seen = {}
+    for name, given in {
+        "tells more than the size does": {"inherited": [truth] * 2, "alone": [truth]},
+        "larger is better does better": {"inherited": [-rising], "alone": [rising]},
+        "not resolved": {"inherited": [rising], "alone": [rising]},
+    }.items():
+        networks, arrays = made(given)
+        found = summary.against_operations(networks, arrays, draws=200)
+        assert found["low"] - 1e-9 <= found["difference"] <= found["high"] + 1e-9
+        text = summary.words(summary.summary(networks, arrays, draws=50), found)
+        assert name in text and "12 architectures" in text
+        seen[name] = text
+    assert "Seeds: 2 of the supernet, 1 of each network alone." in seen["tells more than the size does"]

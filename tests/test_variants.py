@@ -14,6 +14,7 @@ from study_parts import perform_all
 
 from rfdetr.errors import UserError
 from rfdetr.experiments import ch04_precision as precision
+from rfdetr.experiments import ch04_sampling_reading as reading
 from rfdetr.experiments import ch04_sampling_study as sampling
 from rfdetr.experiments import ch04_variants as variants
 from rfdetr.experiments.base import kept, supernet
@@ -21,6 +22,7 @@ from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.profiles import PROFILES, get_profile
 from rfdetr.model.config import ModelConfig
 from rfdetr.plots import search as figures
+from rfdetr.plots.tables import html_table
 
 SMOKE = get_profile("smoke")
 
@@ -141,3 +143,43 @@ def test_the_rate_is_chosen_by_the_validation_scenes():
     found = sampling.summary(pd.DataFrame(rows))
     # 4.0 has too few seeds to be chosen; 1.0 is better on the test scenes alone.
     assert found["rate"].tolist() == [2.0] and found["AP"].tolist() == [0.5]
+
+
+def kept_runs(seeds, rates=(1.0,)):
+    """A table of the form of the kept study. seeds: (rule, budget) -> how many are done."""
+    rows = []
+    for (rule, budget), count in seeds.items():
+        for rate in rates:
+            for seed in range(count if rate == 1 else count - 1):
+                head = {"variant": sampling.Variant(rule, budget, rate, {}).label, "rule": rule}
+                head |= {"budget": budget, "rate": rate, "seed": seed, "steps": 800, "tflops": 7.0}
+                for group in (*variants.GROUPS, "smallest", "largest"):
+                    ap = {"AP": 0.5 + 0.01 * seed, "val_AP": 0.5, "updates": 3.0, "sub_networks": 15}
+                    rows.append({**head, "group": group, **ap, "seconds": 9.0, "step_s": 0.1})
+    return pd.DataFrame(rows)
+
+
+def test_a_study_is_shown_in_part_as_well():
+    part = kept_runs({("uniform", "cost"): 3, ("sandwich", "cost"): 2, ("biased", "steps"): 1})
+    table = reading.shown(part, np.random.default_rng(0).random((len(part), 20)) / 100)
+    assert set(reading.COLUMNS) <= set(table) and (table["rate"] == 1).all()
+    shown = html_table(table, "", reading.COLUMNS, 3)
+    assert "learning rate" in shown and "biased, equal steps" in shown
+    one = table[table["variant"] == "biased, equal steps"]
+    assert one["half_width"].isna().all() and one["half_images"].notna().all() and not one["resolved"].any()
+    text = reading.words(part, ["biased-cost-x1-0"] * 4)
+    assert "at equal operations sandwich (2 seeds); at equal steps biased (1 seed)" in text
+    assert "no other one was tried" in text and "4 of 10 planned trainings" in text
+    assert reading.steps_words(part).count("800 steps, 7.0 TFLOPs") == 3
+    alone = reading.words(part[part["budget"] == "cost"])
+    assert "at equal steps nothing yet" in alone and "Not in this copy" not in alone
+    # Rates that have fewer seeds than the recipe's are tried, and not chosen.
+    more = kept_runs({("uniform", "cost"): 2, ("sandwich", "cost"): 2}, (1.0, 0.5))
+    assert "multiples of the recipe's: 0.5, 1. A row" in reading.words(more)
+    assert (reading.shown(more)["rate"] == 1).all()
+
+
+def test_a_study_of_the_time_before_rates_varied():
+    old = made({"uniform": (0.5, 0.6), "sandwich": (0.2, 0.3)})
+    assert (reading.shown(old)["rate"] == 1).all() and "other rates" in reading.words(old)
+    assert reading.steps_words(old) == "uniform: 5 steps, 1.0 TFLOPs; sandwich: 5 steps, 1.0 TFLOPs."

@@ -178,7 +178,7 @@ class _PeakMemory:
 def _cell_error(problem: Any) -> str:
     first = next((line for line in problem.source.splitlines() if line.strip()), "")
     where = f"in cell {problem.cell_index} ({first.strip()[:80]})"
-    if problem.ename == "UserError":
+    if problem.ename in ("UserError", "NotFoundError"):
         return f"{where}: {problem.evalue}"
     trace = "\n".join(problem.traceback)
     return f"{where}: {problem.ename}: {problem.evalue}\n{_last_lines(trace)}"

@@ -24,16 +24,14 @@
     }
     return null;
   }
-  if (options.width >= 1280) {
-    for (const table of article.querySelectorAll("table")) {
-      const row = table.querySelector("tr");
-      const last = row && row.lastElementChild;
-      if (!last || !shown(last)) continue;
-      const box = clipper(table);
-      const edge = box ? box.getBoundingClientRect().left + box.clientLeft + box.clientWidth : page.clientWidth;
-      const hidden = Math.round(last.getBoundingClientRect().right - edge);
-      if (hidden > 1) say(`a table's last column is hidden by ${hidden} px: ${short(last)} in ${short(table)}`);
-    }
+  for (const table of article.querySelectorAll("table")) {
+    const row = [...table.querySelectorAll("tr")].find(shown);
+    const last = row && row.lastElementChild;
+    if (!last || !shown(last)) continue;
+    const box = clipper(table);
+    const edge = box ? box.getBoundingClientRect().left + box.clientLeft + box.clientWidth : page.clientWidth;
+    const hidden = Math.round(last.getBoundingClientRect().right - edge);
+    if (hidden > 1) say(`a table's last column is hidden by ${hidden} px: ${short(last)} in ${short(table)}`);
   }
 
   // ---- what axe calls serious, where this site could have it ----

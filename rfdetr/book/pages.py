@@ -6,6 +6,7 @@ and every table and figure a line that says where it comes from.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from html import unescape
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +17,8 @@ from rfdetr.book.sphinx import IMAGE_MIMES, figure_alt
 
 _WIDE = 7
 """A table with more columns is set smaller, so that all of them fit."""
+_PHONE, _LETTER, _GAP = 335, 7.0, 10
+"""Width of the text on a phone, of a letter in its small tables and between two columns; px."""
 
 
 def page(
@@ -124,7 +127,10 @@ def figures_without_alt(notebook: Any) -> int:
 
 
 def readable_tables(html: str) -> str:
-    """HTML of an output: heads of tables with their scope, wide tables in a box of class `wide-table`."""
+    """HTML of an output: heads of tables with their scope, wide tables in a box of class `wide-table`.
+
+    A table whose columns do not fit on a phone is of class `cards`, and its cells name their column.
+    """
     return re.sub(r"<table\b.*?</table>", lambda match: _table(match[0]), html, flags=re.DOTALL)
 
 
@@ -135,5 +141,44 @@ def _table(table: str) -> str:
     head = re.sub(r"<th(?![\w])(?![^>]*scope=)", '<th scope="col"', head)
     body = re.sub(r"<th(?![\w])(?![^>]*scope=)", '<th scope="row"', body)
     last_row = head.rpartition("<tr")[2]
-    wide = len(re.findall(r"<t[hd][\s>]", last_row)) > _WIDE
+    names = [_text(cell) for _, cell in _CELL.findall(last_row)]
+    rows = [[_text(cell) for _, cell in _CELL.findall(row)] for row in _ROW.findall(body)]
+    plain = "findings" not in head and all(len(row) == len(names) for row in rows)
+    if plain and _least_width(names, rows) > _PHONE:
+        head = _with_class(head, "cards")
+        body = _ROW.sub(lambda row: _named_cells(row[0], names), body)
+    wide = len(names) > _WIDE
     return f'<div class="wide-table">{head}{close}{body}</div>' if wide else head + close + body
+
+
+_ROW = re.compile(r"<tr\b.*?</tr>", re.DOTALL)
+_CELL = re.compile(r"<(t[hd])\b[^>]*>(.*?)</t[hd]>", re.DOTALL)
+
+
+def _text(cell: str) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", cell).split())
+
+
+def _least_width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> float:
+    """Width of a table on a phone with all words below each other, in px; numbers do not break."""
+    longest = [max((len(word) for word in re.split(r"[\s-]+", name)), default=0) for name in names]
+    for row in rows:
+        for place, text in enumerate(row):
+            number = re.fullmatch(r"[\d.,\s%+−-]+", unescape(text))
+            words = [text] if number else re.split(r"[\s-]+", text)
+            longest[place] = max(longest[place], *(len(unescape(word)) for word in words))
+    return sum(_LETTER * letters + _GAP for letters in longest)
+
+
+def _with_class(table: str, name: str) -> str:
+    """The table's tag with one more class."""
+    if re.match(r'<table[^>]*class="', table):
+        return re.sub(r'class="', f'class="{name} ', table, count=1)
+    return table.replace("<table", f'<table class="{name}"', 1)
+
+
+def _named_cells(row: str, names: Sequence[str]) -> str:
+    given = iter(names)
+    return re.sub(
+        r"<t[hd]\b", lambda cell: f'{cell[0]} data-label="{next(given).replace(chr(34), "&quot;")}"', row
+    )

@@ -1,15 +1,16 @@
-"""Sub-networks of one supernet compared on the kept domains: a patch size that training never drew, and
-decoder layers.
+"""Sub-networks of one supernet compared on the kept domains: a patch size that training never drew, decoder
+layers, and smaller patches.
 
 Read off the grids of all sub-networks that the benchmark keeps of every domain (`ch09_collect`); nothing is
-trained or tested for it. Source: v1 Appendix H, v2 Appendix F (patch sizes), Appendix B (layers).
+trained or tested for it. Source: v1 Appendix H, v2 Appendix F (patch sizes), Appendix B (layers), Section 3
+(smaller patches).
 """
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rfdetr.arch import Arch
+from rfdetr.arch import Arch, effective
 from rfdetr.experiments.ch09_analysis import between, grid_of, seeds_of
 from rfdetr.experiments.ch09_domains import SIZES
 from rfdetr.experiments.ch09_intervals import Paired, on_domain, over_domains
@@ -137,3 +138,28 @@ def _by_depth(result: "Kept") -> dict[int, np.ndarray]:
     ordered = most[whole].sort_values(encoder)
     layers, places = (ordered[name].to_numpy(dtype=int) for name in ("decoder_layers", "place"))
     return {int(depth): places[layers == depth] for depth in np.unique(layers)}
+
+
+def smaller_patches(result: "Kept") -> "pd.DataFrame":
+    """Steps to the next smaller patch size of the search grid that give more tokens, all other nominal knobs
+    equal: AP after the step minus AP before. Columns: domain (the last is "all"), pairs, dearer (share of
+    them with more operations), gflops_ratio (median), and the fields of `Estimate.row`.
+    """
+    space = SIZES[result.record["provenance"]["profile"]].search
+    places = {name: place for place, name in enumerate(result.tables["grid"]["arch"])}
+    patches = sorted(space.patch_sizes)
+    pairs = []
+    for point in space.nominal():
+        if point[1] == patches[-1]:
+            continue
+        larger = (point[0], patches[patches.index(point[1]) + 1], *point[2:])
+        one, other = effective(*point), effective(*larger)
+        if one.grid > other.grid:
+            pairs.append((places[one.id], places[other.id]))
+    first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
+    gflops = result.tables["grid"]["gflops"].to_numpy()
+    ratio = gflops[first] / gflops[second]
+    head: dict[str, Any] = {"pairs": len(pairs), "dearer": np.nan, "gflops_ratio": np.nan}
+    if pairs:
+        head |= {"dearer": float((ratio > 1).mean()), "gflops_ratio": float(np.median(ratio))}
+    return _by_domain(result, head, first, second)
