@@ -17,13 +17,13 @@ from rfdetr.sources import package_root
 
 ROOT = package_root()
 _UNITS = r"AP\b|mAP\b|ms\b|GFLOPs?\b|TFLOPs?\b|%|million\b|M\b"
-_LINKS = "of|is|was|at|by|to|from|reaches|about|around|only|just|below|above"
 _BEFORE = re.compile(rf"(?<![\w.,])(\d[\d,]*(?:\.\d+)?)[\s\u00a0-]*(?:{_UNITS})")
 """12.5 ms"""
 _AFTER = re.compile(
-    rf"(?:\bm?AP\d*|R²|τ|latency|GFLOPs?|accuracy)(?:\s+(?:{_LINKS}))*[\s:=≈]*\s(\d[\d,]*\.\d+)"
+    r"(?:\bm?AP\d*|R²|τ|latency|GFLOPs?|accuracy)(?:[\s:=≈]+[a-z]+){0,4}[\s:=≈]+(\d[\d,]*\.\d+)"
 )
-"""AP of 0.512"""
+"""AP of 0.512, AP rises to 0.512"""
+_FACTOR = re.compile(r"(?<![\w.,])(\d[\d,]*\.\d+) times\b")
 _SUM = re.compile(r"[×+/−] [\d,.]+[²³]? = ?$")
 """Arithmetic that ends in its result, in front of which this is."""
 SETTINGS = {"95", "99", "90", "100", "5", "1", "10", "200", "400", "800", "45", "0.25"}
@@ -62,7 +62,7 @@ def literals(place, code):
 
 def typed(text, known):
     """Numbers beside a unit or a measure that neither the paper nor a setting has."""
-    for pattern in (_BEFORE, _AFTER):
+    for pattern in (_BEFORE, _AFTER, _FACTOR):
         for found in pattern.finditer(text):
             if found[1].replace(",", "") not in known and not _SUM.search(text[: found.start(1)]):
                 yield found[0]
@@ -84,8 +84,9 @@ def test_no_result_is_typed_by_hand(pieces):
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("AP rises by 0.0317 AP in 12.5 ms, or 3,5 %", ["0.0317 AP", "12.5 ms", "3,5 %"]),
+        ("0.0317 mAP more, 12.5 ms or 3,5 %", ["0.0317 mAP", "12.5 ms", "3,5 %"]),
         ("it reaches an AP of 0.5123", ["AP of 0.5123"]),
+        ("AP then rises to 0.5123, 3.7 times as much", ["AP then rises to 0.5123", "3.7 times"]),
         ("with AP 0.5123, R² = 0.9876 and Kendall's τ = 0.87", ["AP 0.5123", "R² = 0.9876", "τ = 0.87"]),
         ("the latency is about 4.51", ["latency is about 4.51"]),
         ("a tolerance of 5 %; 4 × 1,296² × 384 = 2.58 GFLOPs; Table 12", []),
