@@ -171,6 +171,8 @@ def test_tables_too_wide_for_a_phone_become_cards():
     assert "cards" in made(["word", "why"], ["one", "w" * 60], "")
     assert "cards" not in made(names, ["1"] * 7, ' class="dataframe findings"')  # cards already
     assert "cards" not in made(names, ["1"] * 6)  # a table of another form is left as it is
+    empty = f"<table><thead><tr>{'<th>something</th>' * 9}</tr></thead><tbody></tbody></table>"
+    assert "cards" not in readable_tables(empty)
 
 
 @pytest.mark.parametrize(

@@ -130,8 +130,7 @@ def t4_minutes(tera: float) -> float:
 def trained_table() -> str:
     """Markdown table: what chapters 04, 05 and B train and search in each profile, and for how long."""
     lines = [
-        "| Profile | Steps × images | Networks searched | Operations of the training, 10¹² |"
-        " On a T4, estimated |",
+        "| Profile | Steps × images | Networks | Training, 10¹² | T4 |",
         "| --- | --- | --- | --- | --- |",
     ]
     for name, profile in PROFILES.items():
@@ -141,7 +140,7 @@ def trained_table() -> str:
         images = recipe.train["batch_size"] * recipe.train.get("accumulate", 1)
         time = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
         if minutes < 5:  # so small a network keeps a GPU busy with starting kernels
-            time = "not bound by operations"
+            time = "–"
         lines.append(
             f"| `{name}` | {recipe.train['steps']:,} × {images} | {len(recipe.search.distinct()):,} |"
             f" {_two_digits(tera)} | {time} |"

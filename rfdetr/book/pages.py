@@ -17,8 +17,10 @@ from rfdetr.book.sphinx import IMAGE_MIMES, figure_alt
 
 _WIDE = 7
 """A table with more columns is set smaller, so that all of them fit."""
-_PHONE, _LETTER, _GAP = 335, 7.0, 10
-"""Width of the text on a phone, of a letter in its small tables and between two columns; px."""
+_PHONE, _HEAD, _LETTER, _GAP = 335, 7.7, 7.1, 12
+"""Width of the text on a phone, of a letter in the heads and in the cells of its small tables, and between
+two columns; px.
+"""
 
 
 def page(
@@ -144,7 +146,7 @@ def _table(table: str) -> str:
     names = [_text(cell) for _, cell in _CELL.findall(last_row)]
     rows = [[_text(cell) for _, cell in _CELL.findall(row)] for row in _ROW.findall(body)]
     plain = "findings" not in head and all(len(row) == len(names) for row in rows)
-    if plain and _least_width(names, rows) > _PHONE:
+    if rows and plain and _least_width(names, rows) > _PHONE:
         head = _with_class(head, "cards")
         body = _ROW.sub(lambda row: _named_cells(row[0], names), body)
     wide = len(names) > _WIDE
@@ -156,18 +158,22 @@ _CELL = re.compile(r"<(t[hd])\b[^>]*>(.*?)</t[hd]>", re.DOTALL)
 
 
 def _text(cell: str) -> str:
-    return " ".join(re.sub(r"<[^>]*>", " ", cell).split())
+    return re.sub(r"[ \n\t]+", " ", re.sub(r"<[^>]*>", " ", cell)).strip()
 
 
 def _least_width(names: Sequence[str], rows: Sequence[Sequence[str]]) -> float:
     """Width of a table on a phone with all words below each other, in px; numbers do not break."""
-    longest = [max((len(word) for word in re.split(r"[\s-]+", name)), default=0) for name in names]
+    widths = [_HEAD * _longest(re.split(r"[ -]+", unescape(name))) for name in names]
     for row in rows:
-        for place, text in enumerate(row):
-            number = re.fullmatch(r"[\d.,\s%+−-]+", unescape(text))
-            words = [text] if number else re.split(r"[\s-]+", text)
-            longest[place] = max(longest[place], *(len(unescape(word)) for word in words))
-    return sum(_LETTER * letters + _GAP for letters in longest)
+        for place, text in enumerate(map(unescape, row)):
+            number = re.fullmatch(r"[\d.,\s%+−-]+", text)
+            words = [text] if number else re.split(r"[ -]+", text)
+            widths[place] = max(widths[place], _LETTER * _longest(words))
+    return sum(width + _GAP for width in widths)
+
+
+def _longest(words: Iterable[str]) -> int:
+    return max(map(len, words), default=0)
 
 
 def _with_class(table: str, name: str) -> str:
