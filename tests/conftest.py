@@ -63,3 +63,14 @@ def tiny_segmenter():
     """The same with a mask head."""
     torch.manual_seed(0)
     return scramble(RFDETR(**TINY, segmentation=True).double()).eval()
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """Folder of a finished tiny training, to be read only."""
+    from rfdetr.cli import main
+
+    folder = tmp_path_factory.mktemp("run")
+    small = ["--profile", "smoke", "--steps", "2", "--batch-size", "2"]
+    assert main(["train", "--data", "digits", "--out", str(folder), *small]) == 0
+    return folder

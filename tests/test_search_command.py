@@ -22,15 +22,6 @@ GRID = ["--tokens", "4", "--patch-sizes", "12,16", "--windows", "1", "--queries"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Folder of a finished tiny training."""
-    folder = tmp_path_factory.mktemp("run")
-    code = main(["train", "--data", "digits", "--profile", "smoke", "--out", str(folder), "--steps", "2"])
-    assert code == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
 def found(run, tmp_path_factory):
     """Folder of a finished search of two encoder settings and twelve sub-networks."""
     folder = tmp_path_factory.mktemp("search")

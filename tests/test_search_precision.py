@@ -19,14 +19,6 @@ from rfdetr.search.pareto import front_mask
 GRID = ["--tokens", "4", "--patch-sizes", "12,16", "--windows", "1", "--queries", "12"]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    code = main(["train", "--data", "digits", "--profile", "smoke", "--out", str(folder), "--steps", "2"])
-    assert code == 0
-    return folder
-
-
 def test_the_front_is_that_of_what_is_timed_and_select_follows_it(run, tmp_path, capsys):
     out = tmp_path / "bf16"
     command = ["search", str(run), "--out", str(out), *GRID, "--decoder-layers", "0,2", "--measured", "2"]

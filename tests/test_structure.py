@@ -120,8 +120,9 @@ def test_functions_are_short():
         name = path.relative_to(ROOT).as_posix()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                # A signature is a list: the options of a command, one a line, are no code to follow.
-                lines = node.end_lineno - node.body[0].lineno + 1
+                # The options of a command, one a line with their help, are a list and no code to follow.
+                first = node.body[0] if name.startswith("rfdetr/cli/") else node
+                lines = node.end_lineno - first.lineno + 1
                 if lines > LONGEST_FUNCTION and (name, node.name) not in TABLES:
                     long.append(f"{name}:{node.lineno} {node.name} {lines}")
     assert not long

@@ -19,7 +19,11 @@ from rfdetr.export.artifact import load_artifact
 @pytest.fixture
 def graph(tmp_path):
     """A small graph with our names: logits = images * 2, boxes = images + 1, open batch."""
-    tensor = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3, 4, 4])  # noqa: E731
+    shape = ["batch", 3, 4, 4]
+    images, *outputs = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name in ("images", "logits", "boxes")
+    )
     two, one = (helper.make_tensor(n, TensorProto.FLOAT, [], [v]) for n, v in (("two", 2.0), ("one", 1.0)))
     nodes = [
         helper.make_node("Mul", ["images", "two"], ["doubled"], name="a/Mul"),
@@ -27,7 +31,7 @@ def graph(tmp_path):
         helper.make_node("Add", ["images", "one"], ["boxes"], name="c/Add"),
     ]
     model = helper.make_model(
-        helper.make_graph(nodes, "g", [tensor("images")], [tensor("logits"), tensor("boxes")], [two, one]),
+        helper.make_graph(nodes, "g", [images], outputs, [two, one]),
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=10,
     )

@@ -1,7 +1,7 @@
 """What `python -m rfdetr benchmark` does: open a model or file, time it, evaluate it, write the records."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +108,12 @@ def _export(model: "RFDETR", target: str, arch: str | None, folder: Path, batch:
 def protocol_runs(
     protocols: Sequence[str], pauses_ms: Sequence[float], samples: int, seconds: float, fps: Sequence[float]
 ) -> list[tuple[str, dict[str, Any]]]:
-    """(protocol, options) of every measurement asked for."""
+    """(protocol, options) of every measurement asked for; UserError for an unknown protocol, or none."""
+    unknown = sorted(set(protocols) - {"buffered", "sustained", "rate"})
+    if unknown or not protocols:
+        raise UserError(
+            f"unknown protocol {', '.join(unknown) or 'none'}; choose from buffered, sustained, rate"
+        )
     runs: list[tuple[str, dict[str, Any]]] = []
     for protocol in protocols:
         if protocol == "buffered":
@@ -147,8 +152,7 @@ def benchmark_command(
     """Time a model or file under one or more protocols and, with `coco`, evaluate the same artifact.
 
     target      .onnx, .engine, .xml, a checkpoint, a published name, or random:<name>
-    runtime     a name of `rfdetr.benchmark.runtimes.PRECISIONS`
-    precision   one of the runtime's, "": its default. The record says what was executed
+    runtime     a name of `rfdetr.benchmark.runtimes.PRECISIONS`, precision one of its values; "": the default
     batch       images in a pass; None: those of a file with a fixed batch, else 1
     coco        name or folder of a dataset; adds its accuracy to every row (`rfdetr.benchmark.records.join`),
                 and its training images show FP16 the ranges and INT8 the scales
@@ -161,11 +165,6 @@ def benchmark_command(
     Prints a table, returns the records.
     """
     todo = protocol_runs(protocols, pauses_ms, samples, seconds, fps)
-    unknown = sorted(set(protocols) - {"buffered", "sustained", "rate"})
-    if unknown or not todo:
-        raise UserError(
-            f"unknown protocol {', '.join(unknown) or 'none'}; choose from buffered, sustained, rate"
-        )
     dataset = images_of(coco, split, images) if coco is not None else None
     holder = tempfile.TemporaryDirectory() if folder is None else nullcontext(str(folder))
     with holder as place:
@@ -190,19 +189,27 @@ def benchmark_command(
             loaded = WithNms(loaded)
         with loaded:
             records = _measure_all(loaded, todo, runs, batch, progress)
-            if dataset is not None:
-                accuracy = accuracy_record(loaded, dataset, progress=progress)
-                joined: list[Any] = [join(accuracy, r) for r in records]
-            else:
-                joined = list(records)
+            joined = _with_accuracy(records, loaded, dataset, progress)
     if out is not None:
         write_records(out, joined)
-    log(table_text(to_frame(joined)))
+    log("\n".join([table_text(to_frame(joined)), *_noise(records)]))
+    return joined
+
+
+def _with_accuracy(
+    records: list[LatencyRecord], loaded: Runtime, dataset: "DetectionDataset | None", progress: bool
+) -> list[Any]:
+    if dataset is None:
+        return list(records)
+    accuracy = accuracy_record(loaded, dataset, progress=progress)
+    return [join(accuracy, record) for record in records]
+
+
+def _noise(records: Sequence[LatencyRecord]) -> Iterator[str]:
+    """Why measurements are noisy, one line each."""
     for record in records:
         settings = ", ".join(f"{k} {v:g}" for k, v in record.parameters.items())
-        for reason in record.reasons:
-            log(f"noisy ({record.protocol}, {settings}): {reason}")
-    return joined
+        yield from (f"noisy ({record.protocol}, {settings}): {reason}" for reason in record.reasons)
 
 
 def _measure_all(

@@ -52,38 +52,13 @@ def execute(
 
     Interrupted when the build was interrupted meanwhile.
     """
-    import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-
     target = project.executed(profile, chapter)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = running_copy(project, profile, chapter)
     failed = project.build / "failed" / profile / f"{chapter.name}.ipynb"
     failed.unlink(missing_ok=True)
     version, started, clock = commit(), datetime.now(UTC), time.perf_counter()
-    error, started_kernels = "", list[int]()
-    with _PeakMemory(started_kernels) as peak:
-        try:
-            papermill.execute_notebook(
-                str(chapter.path),
-                str(temporary),
-                parameters=dict(parameters),
-                kernel_name="python3",
-                progress_bar=False,
-                stdout_file=said,
-                start_timeout=START,
-                execution_timeout=timeout,
-                config=kernels.settings(started_kernels),
-            )
-        except PapermillExecutionError as problem:
-            error = _cell_error(problem)
-        except CellTimeoutError as problem:
-            error = f"a cell took longer than {timeout} s\n{_last_lines(str(problem))}"
-        except DeadKernelError:
-            error = "the kernel died: killed, or out of memory; a smaller profile or sample needs less"
-        finally:
-            kernels.ended(started_kernels)
+    error, peak = _run(chapter, temporary, parameters, kernels, timeout, said)
     if kernels.stopped.is_set():
         raise Interrupted
     seconds = time.perf_counter() - clock
@@ -99,7 +74,7 @@ def execute(
         "parameters": dict(parameters),
         "key": key,
         "seconds": round(seconds, 1),
-        "peak_mb": round(peak.bytes / 2**20),
+        "peak_mb": round(peak / 2**20),
         "commit": version,
         "machine": machine(),
         "date": started.isoformat(timespec="seconds"),
@@ -108,6 +83,44 @@ def execute(
     with kernels.waiting():
         _publish(temporary, target, record)
     return Outcome(chapter, "executed", record)
+
+
+def _run(
+    chapter: Chapter,
+    copy: Path,
+    parameters: Mapping[str, Any],
+    kernels: Kernels,
+    timeout: int | None,
+    said: Said | None,
+) -> tuple[str, int]:
+    """Execute a chapter into `copy`. Returns (what failed, or "", peak memory in bytes)."""
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    error, started = "", list[int]()
+    with _PeakMemory(started) as peak:
+        try:
+            papermill.execute_notebook(
+                str(chapter.path),
+                str(copy),
+                parameters=dict(parameters),
+                kernel_name="python3",
+                progress_bar=False,
+                stdout_file=said,
+                start_timeout=START,
+                execution_timeout=timeout,
+                config=kernels.settings(started),
+            )
+        except PapermillExecutionError as problem:
+            error = _cell_error(problem)
+        except CellTimeoutError as problem:
+            error = f"a cell took longer than {timeout} s\n{_last_lines(str(problem))}"
+        except DeadKernelError:
+            error = "the kernel died: killed, or out of memory; a smaller profile or sample needs less"
+        finally:
+            kernels.ended(started)
+    return error, peak.bytes
 
 
 def running_copy(project: Project, profile: str, chapter: Chapter) -> Path:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rfdetr.search.run import SearchResult
+    from rfdetr.search.result import SearchResult
 
 
 def show(result: "SearchResult") -> None:

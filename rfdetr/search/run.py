@@ -5,7 +5,7 @@ result; the front is computed from it.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,34 +14,16 @@ from rfdetr.benchmark.int8_layers import MAX_LOSS
 from rfdetr.data.dataset import DetectionDataset
 from rfdetr.errors import UserError
 from rfdetr.evaluation.coco import METRICS
-from rfdetr.files import atomic_path, write_json
 from rfdetr.interrupts import interruptible
 from rfdetr.model.identity import fingerprint
-from rfdetr.search import folder as kept
-from rfdetr.search.deployed import column, deployed_front
-from rfdetr.search.grid import GridEvaluator, evaluate_grid, with_gflops
-from rfdetr.search.intervals import resampled_ap, with_intervals
-from rfdetr.search.pareto import front
-from rfdetr.search.space import trained_triples
+from rfdetr.search.grid import evaluate_grid, with_gflops
+from rfdetr.search.result import Job, SearchResult
 from rfdetr.search.timing import Protocol, Timings, candidates
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from rfdetr.model.detector import RFDETR
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """table: one row per evaluated sub-network. front: the rows that no other beats in `metric` and time, all
-    of them measured, cheapest first. notes: what a reader of the front should know, one sentence each.
-    """
-
-    table: "pd.DataFrame"
-    front: "pd.DataFrame"
-    path: Path
-    metric: str = "AP"
-    notes: tuple[str, ...] = ()
 
 
 def chosen_metric(model: "RFDETR", dataset: DetectionDataset, metric: str = "") -> str:
@@ -115,112 +97,8 @@ def search(
         timings = Timings(folder, model, fingerprint(model), protocol, time_again)
         timings.measure(candidates(table, measured, seed, metric), progress is True)
         about = {"space": asdict(space), "seconds": points.attrs["seconds"]}
-        return finish(
-            model,
-            dataset,
-            table,
-            timings,
-            metric,
-            about,
-            origin,
-            complete,
-            intervals,
-            seed,
-            progress,
-            max_loss=max_loss,
-        )
-
-
-def finish(
-    model: "RFDETR",
-    dataset: DetectionDataset,
-    table: "pd.DataFrame",
-    timings: Timings,
-    metric: str,
-    about: dict[str, Any],
-    origin: dict[str, Any] | None,
-    complete: bool,
-    intervals: bool,
-    seed: int,
-    progress: bool | Callable[[int, int], None],
-    notes: tuple[str, ...] = (),
-    max_loss: float | None = MAX_LOSS,
-) -> SearchResult:
-    """Latencies onto a table of accuracies, the front with what is known of it, and the files of a search."""
-    trained, folder = trained_triples(model), timings.folder
-    archs = [Arch(*map(int, row)) for row in table[list(Arch.KNOBS)].to_numpy()]
-    table = table.assign(arch=[a.id for a in archs], trained=[a.encoder in trained for a in archs])
-    if complete:
-        table = timings.complete_front(table, metric, progress is True, seed)
-    else:
-        table = timings.onto(table, seed)
-    precision = timings.protocol.check()
-    if precision == "fp32":
-        best = front(table.dropna(subset=["latency_ms"]), metric, "time_ms")
-        best = _with_intervals(model, dataset, best, folder, metric, intervals, seed)
-    else:
-        table, best, found, more = deployed_front(model, table, timings, dataset, metric, seed, max_loss)
-        notes = (*notes, *more)
-        samples = {arch: one.samples for arch, one in found.items() if one.samples is not None}
-        if intervals and all(Arch.parse(name) in samples for name in best["arch"]):
-            best = with_intervals(best, samples, column(metric))
-    extra = [c for c in best.columns if c not in table.columns]
-    table = table.merge(best[["arch", *extra]], on="arch", how="left") if extra else table
-    leading = ["arch", *Arch.KNOBS, "trained"]
-    table = table[[*leading, *(c for c in table.columns if c not in leading)]]
-    latency = timings.model_of_latency(seed)
-    about = {
-        **about,
-        "metric": metric,
-        "measured": len(timings.rows),
-        "threads": timings.protocol.threads,
-        "runtime": timings.protocol.runtime,
-        "precision": precision,
-        "latency_model": {
-            "method": latency.method,
-            "cross_validation": None
-            if latency.cross_validation is None
-            else latency.cross_validation.to_dict("records"),
-        },
-    }
-    notes = (*notes, *kept.notes(table, best, timings, latency, metric))
-    for name, frame in (("table", table), ("front", best)):
-        with atomic_path(folder / f"{name}.csv") as temporary:
-            frame.to_csv(temporary, index=False)
-    write_json(
-        folder / "search.json",
-        {
-            "sub_networks": len(table),
-            "network": fingerprint(model),
-            "dataset": {"name": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint},
-            **about,
-            "notes": list(notes),
-            "provenance": origin or {},
-        },
-    )
-    kept.describe(folder, dataset, metric, len(table), len(best))
-    return SearchResult(table, best, folder / "table.csv", metric, notes)
-
-
-def _with_intervals(
-    model: "RFDETR",
-    dataset: DetectionDataset,
-    best: "pd.DataFrame",
-    folder: Path,
-    metric: str,
-    intervals: bool,
-    seed: int,
-) -> "pd.DataFrame":
-    """The front of float32 accuracies with intervals."""
-    archs = [Arch.parse(name) for name in best["arch"]]
-    if "images" in best and bool((best["images"] < len(dataset)).any()):
-        # Expected from few images: evaluating all to say how sure that is would cost what was to be saved.
-        reach = 1.96 * best[f"{metric}_sd"]
-        return best.assign(**{f"{metric}_low": best[metric] - reach, f"{metric}_high": best[metric] + reach})
-    if not (intervals and metric in ("AP", "mask_AP") and archs):
-        return best
-    evaluator = GridEvaluator(model, dataset)
-    return with_intervals(best, resampled_ap(evaluator, archs, metric, seed, folder / "intervals"), metric)
+        job = Job(model, dataset, timings, metric, seed, complete, intervals, max_loss, progress, origin)
+        return job.finish(table, about)
 
 
 def _joined(

@@ -21,7 +21,8 @@ from rfdetr.search.cost import unit_cost
 from rfdetr.search.grid import GridEvaluator, Triple, keep_unit, kept_unit, units
 from rfdetr.search.latency_model import FEWEST, measurement_plan
 from rfdetr.search.latency_plan import measure_actively
-from rfdetr.search.run import SearchResult, chosen_metric, finish
+from rfdetr.search.result import Job, SearchResult
+from rfdetr.search.run import chosen_metric
 from rfdetr.search.timing import Protocol, Timings
 from rfdetr.search.within import budgeted_search
 
@@ -101,20 +102,19 @@ def search_within(
     accuracies alone.
     """
     check_options(budget, sampler)
-    folder, metric = Path(out_dir), chosen_metric(model, dataset, metric)
+    metric = chosen_metric(model, dataset, metric)
     protocol = Protocol(runtime, precision, threads, gpu, images)
     protocol.check()
     with interruptible():
-        timings = Timings(folder, model, fingerprint(model), protocol, time_again)
+        timings = Timings(Path(out_dir), model, fingerprint(model), protocol, time_again)
+        job = Job(model, dataset, timings, metric, seed, complete, intervals, max_loss, progress, origin)
         if storage:
             split = Shares(float("nan"), float("nan"), measured, budget)
         else:
-            split = _split(budget, model, dataset, space, folder, timings, measured, seed, progress)
+            split = _split(job, space, budget, measured)
         measure_actively(lambda archs: timings.measured(archs, progress), space, split.timed, seed)
         latency = timings.model_of_latency(seed)
-        table, spent = _evaluated(
-            model, dataset, space, latency.predict, split, sampler, metric, folder, seed, storage, progress
-        )
+        table, spent = _evaluated(job, space, latency.predict, split, sampler, storage)
         archs = [Arch(*map(int, row)) for row in table[list(Arch.KNOBS)].to_numpy()]
         table = table.assign(gflops=analytic_table(model, archs)["gflops"].to_numpy())
         about: dict[str, Any] = {
@@ -124,51 +124,27 @@ def search_within(
             "spent": spent,
             "shares": asdict(split),
         }
-        notes = looked_at(space, table, latency.predict)
-        return finish(
-            model,
-            dataset,
-            table,
-            timings,
-            metric,
-            about,
-            origin,
-            complete,
-            intervals,
-            seed,
-            progress,
-            notes,
-            max_loss,
-        )
+        return job.finish(table, about, looked_at(space, table, latency.predict))
 
 
-def _split(
-    budget: float,
-    model: "RFDETR",
-    dataset: DetectionDataset,
-    space: SearchSpace,
-    folder: Path,
-    timings: Timings,
-    measured: int,
-    seed: int,
-    progress: bool,
-) -> Shares:
+def _split(job: Job, space: SearchSpace, budget: float, measured: int) -> Shares:
     """The shares of a budget from the speed of this machine; those of an earlier call of the same search."""
     from rfdetr.search.study import dry_run
 
-    key = digest(fingerprint(model), dataset.fingerprint, space, budget, measured, timings.protocol.runtime)
-    path = folder / "budget.json"
+    runtime, data = job.timings.protocol.runtime, job.dataset.fingerprint
+    key = digest(fingerprint(job.model), data, space, budget, measured, runtime)
+    path = job.folder / "budget.json"
     kept: Any = read_json(path)
     if isinstance(kept, dict) and kept.get("key") == key:
         return Shares(**kept["shares"])
     fewest = min(FEWEST, measured, len(space.distinct()))
     start = time.perf_counter()
-    count = timings.measure(measurement_plan(space, fewest, seed), progress)
+    count = job.timings.measure(measurement_plan(space, fewest, job.seed), job.progress)
     each = (time.perf_counter() - start) / count if count else 1.0
-    exact = float(dry_run(model, dataset, space)["hours"].iloc[0]) * 3600
+    exact = float(dry_run(job.model, job.dataset, space)["hours"].iloc[0]) * 3600
     found = shares(budget, exact, each, measured, fewest)
     write_json(path, {"key": key, "shares": asdict(found)})
-    if progress:
+    if job.progress:
         print(
             f"the exact search would take about {exact + measured * each:.0f} s ({exact:.0f} s for"
             f" accuracies, {each:.1f} s for each of {measured} latencies); of these {budget:.1%} is spent:"
@@ -179,24 +155,20 @@ def _split(
 
 
 def _evaluated(
-    model: "RFDETR",
-    dataset: DetectionDataset,
+    job: Job,
     space: SearchSpace,
     latency: Callable[["pd.DataFrame"], np.ndarray],
     split: Shares,
     sampler: str,
-    metric: str,
-    folder: Path,
-    seed: int,
     storage: str,
-    progress: bool,
 ) -> "tuple[pd.DataFrame, float]":
     """The table of accuracies, and which part of the exact search's cost it took."""
 
     def report(spent: float, count: int) -> None:
-        if progress:
+        if job.progress:
             print(f"{count} encoder settings, {spent:.1%} of the exact search's accuracies", flush=True)
 
+    model, dataset, folder = job.model, job.dataset, job.folder / "evaluated"
     cost = unit_cost(model, space)
     cost = cost / cost.sum()
     # Few measured ones predict no range that could be relied on; the cost of a setting stands for it.
@@ -211,9 +183,9 @@ def _evaluated(
                 latency,
                 sampler=sampler,
                 budget=split.accuracies,
-                seed=seed,
-                metric=metric,
-                folder=folder / "evaluated",
+                seed=job.seed,
+                metric=job.metric,
+                folder=folder,
                 storage=storage,
                 progress=report,
             ).drop(columns=["latency_ms"])
@@ -223,11 +195,11 @@ def _evaluated(
                 raise
     done = set() if found is None else _settings(found[found["images"] > 0])
     added = spread(level, cost, done)
-    whole = [_unit(model, dataset, space, triple, folder / "evaluated") for triple in added]
+    whole = [_unit(model, dataset, space, triple, folder) for triple in added]
     spent += sum(float(cost[triple]) for triple in added)
     if added:
         report(spent, len(done) + len(added))
-    return _with_units(found, whole, metric, len(dataset)), spent
+    return _with_units(found, whole, job.metric, len(dataset)), spent
 
 
 def _settings(table: "pd.DataFrame") -> set[Triple]:

@@ -72,21 +72,11 @@ def budgeted_search(
     evaluator = GridEvaluator(model, dataset, **options)
     work = units(space)
     points = pd.DataFrame([arch.to_dict() for arch in space.distinct()])
-    few = sampler in FEW_IMAGES
-    steps_of = _levels(evaluator) if few else (len(dataset),)
-    agreed: Agreed | None = None
-    if storage:
-        name = f"rfdetr-{digest(evaluator.key, space, sampler, budget, seed, metric)}"
-        agreed = Agreed(WorkQueue(storage, f"{name}-plan", [], **(queue or {})))
-        keeper: Any = Shared(WorkQueue(storage, name, [], **(queue or {})), on_unit)
-        points["latency_ms"] = agreed.latencies(None if latency is None else latency(points))
-    elif latency is None:
-        raise UserError(
-            "a search within a budget needs latencies: measure some sub-networks, or join a storage"
-        )
-    else:
-        keeper = Memory() if folder is None else Folder(Path(folder) / evaluator.key)
-        points["latency_ms"] = latency(points)
+    steps_of = _levels(evaluator) if sampler in FEW_IMAGES else (len(dataset),)
+    name = f"rfdetr-{digest(evaluator.key, space, sampler, budget, seed, metric)}"
+    own = None if folder is None else Path(folder) / evaluator.key
+    keeper, agreed = _keeper(storage, name, own, on_unit, queue or {})
+    points["latency_ms"] = _latencies(points, latency, agreed)
     problem = Problem(points, unit_cost(model, space), levels=steps_of)
     looks = Looks(evaluator, work, problem.levels, keeper, metric)
 
@@ -108,6 +98,35 @@ def budgeted_search(
         cheapest = min(problem.price(triple, 0) for triple in problem.members)
         raise UserError(f"a budget of {budget:.2%} pays for nothing; the cheapest look needs {cheapest:.2%}")
     return _table(points, run, looks, steps, metric)
+
+
+def _keeper(
+    storage: str,
+    name: str,
+    folder: Path | None,
+    on_unit: Callable[[Progress], None] | None,
+    queue: dict[str, Any],
+) -> "tuple[Memory | Folder | Shared, Agreed | None]":
+    """Where looks are kept, and what many workers agree on: None for a process by itself."""
+    if not storage:
+        return Memory() if folder is None else Folder(folder), None
+    agreed = Agreed(WorkQueue(storage, f"{name}-plan", [], **queue))
+    return Shared(WorkQueue(storage, name, [], **queue), on_unit), agreed
+
+
+def _latencies(
+    points: "pd.DataFrame",
+    latency: "Callable[[pd.DataFrame], np.ndarray] | None",
+    agreed: "Agreed | None",
+) -> Any:
+    """Latencies of all points in ms."""
+    if agreed is not None:
+        return agreed.latencies(None if latency is None else latency(points))
+    if latency is None:
+        raise UserError(
+            "a search within a budget needs latencies: measure some sub-networks, or join a storage"
+        )
+    return latency(points)
 
 
 def _levels(evaluator: GridEvaluator) -> tuple[int, ...]:
