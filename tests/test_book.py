@@ -9,7 +9,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from small_book import notebook, write_project, write_toc
 
 from rfdetr.book.build import build_book, find_project, parse_parameters
-from rfdetr.book.cache import Chapter, Project, chapter_key, chapter_parameters
+from rfdetr.book.cache import Chapter, Keys, Project, chapter_parameters
 from rfdetr.book.execute import execute
 from rfdetr.book.kernels import Kernels
 from rfdetr.book.pages import figures_without_alt, joined_streams, page
@@ -49,7 +49,8 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def keys(project: Project, **parameters: object) -> dict[str, str]:
-    return {chapter.name: chapter_key(project, chapter, parameters) for chapter in read_toc(project)[1]}
+    key_of = Keys(project)
+    return {chapter.name: key_of(chapter, parameters) for chapter in read_toc(project)[1]}
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ import re
 
 import pytest
 
+from rfdetr.book import source_pages
 from rfdetr.book.api_pages import api_pages, markdown
 from rfdetr.book.audit_page import sections
 from rfdetr.book.cache import Project
 from rfdetr.book.lighter import drop_source_maps, keep_used_icons, light_notebook
 from rfdetr.book.origins import Origins, line
 from rfdetr.book.pages import readable_tables
-from rfdetr.book.source_pages import highlighted, modules, source_files
+from rfdetr.book.source_pages import modules, source_files
 from rfdetr.book.sphinx_pages import chapter_number, description
 from rfdetr.sources import package_root
 
@@ -118,7 +119,7 @@ def test_source_pages_show_every_character_and_have_the_anchors(known):
     pages = source_files(known)
     assert set(pages) == {module.page for module in known.values()}
     for module in known.values():
-        text = highlighted(module)
+        text = module.code
         assert html.unescape(re.sub(r"</?[ib][^>]*>", "", text)) == module.text
         assert set(re.findall(r'<b id="([^"]+)"', text)) == set(module.definitions)
     assert 'href="../../../source/lib/compute.html"' in pages["source/lib/search/draw.html"].decode()
@@ -127,7 +128,35 @@ def test_source_pages_show_every_character_and_have_the_anchors(known):
 
 def test_every_file_of_this_package_becomes_a_page():
     for module in modules(Project(package_root())).values():
-        assert html.unescape(re.sub(r"</?[ib][^>]*>", "", highlighted(module))) == module.text, module.name
+        assert html.unescape(re.sub(r"</?[ib][^>]*>", "", module.code)) == module.text, module.name
+
+
+def test_pages_of_modules_that_did_not_change_are_kept(tmp_path, monkeypatch):
+    project, read = Project(tmp_path, "lib"), []
+    make = source_pages.highlighted
+    monkeypatch.setattr(source_pages, "highlighted", lambda *given: read.append(given[0]) or make(*given))
+    (tmp_path / "build").mkdir()
+    (tmp_path / "lib").mkdir()
+    texts = {"__init__": "", "one": "from lib import two\n", "two": "x = 1\n"}
+    for name, text in texts.items():
+        (tmp_path / f"lib/{name}.py").write_text(text)
+
+    def build():
+        read.clear()
+        found = modules(project)
+        return list(read), {name: page.decode() for name, page in source_files(found).items()}, found
+
+    first, pages, _ = build()
+    assert sorted(first) == sorted(texts.values()) and build() == ([], pages, modules(project))
+    (tmp_path / "lib/two.py").write_text("x = 2\n")
+    again, changed, found = build()
+    assert again == ["x = 2\n"] and found["lib.two"].text == "x = 2\n"
+    assert {name for name in pages if pages[name] != changed[name]} == {"source/lib/two.html"}
+    # A module that comes or goes may change which names are modules: all pages are made again.
+    (tmp_path / "lib/two.py").unlink()
+    assert len(build()[0]) == 2 and build()[2]["lib.one"].imports == ("lib",)
+    (tmp_path / "build/source-pages.json").write_text("[")
+    assert len(build()[0]) == 2
 
 
 def test_api_pages_have_what_is_public(known):

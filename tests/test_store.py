@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rfdetr.book.reach import Reach
 from rfdetr.errors import UserError
 from rfdetr.experiments.base.artifacts import Store, artifact_key, default_root, save_result
 from rfdetr.experiments.base.profiles import PROFILES, get_profile
@@ -209,28 +210,35 @@ def package(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("code", "reached"),
-    [
-        ("import numpy", []),
-        ("import lib", ["__init__"]),
-        ("from lib import VERSION", ["__init__"]),
-        ("from lib.arch import x", ["__init__", "arch"]),
-        ("from lib import Net", ["__init__", "arch", "model/__init__", "model/net"]),
-        ("import lib as l\nl.Net()", ["__init__", "arch", "model/__init__", "model/net"]),
-        ("def f():\n    from lib.model import net", ["__init__", "arch", "model/__init__", "model/net"]),
-        ("import lib.model.typed", ["__init__", "arch", "model/__init__", "model/typed"]),
-        ("import importlib\nimportlib.import_module('lib.tool')", ["__init__", "tool"]),
-        ("!python -m lib run", ["__init__", "__main__", "tool"]),
-        ("%matplotlib inline\nimport lib.tool", ["__init__", "tool"]),
-        ("subprocess.run([sys.executable, '-m', 'lib'])", ["__init__", "__main__", "tool"]),
-        ("import lib.pick", ["__init__", "pick", "runtimes/__init__", "runtimes/fast"]),
-        ("import lib.paper.read", ["__init__", "paper/__init__", "paper/numbers.csv", "paper/read"]),
-    ],
-)
+REACHED = [
+    ("import numpy", []),
+    ("import lib", ["__init__"]),
+    ("from lib import VERSION", ["__init__"]),
+    ("from lib.arch import x", ["__init__", "arch"]),
+    ("from lib import Net", ["__init__", "arch", "model/__init__", "model/net"]),
+    ("import lib as l\nl.Net()", ["__init__", "arch", "model/__init__", "model/net"]),
+    ("def f():\n    from lib.model import net", ["__init__", "arch", "model/__init__", "model/net"]),
+    ("import lib.model.typed", ["__init__", "arch", "model/__init__", "model/typed"]),
+    ("import importlib\nimportlib.import_module('lib.tool')", ["__init__", "tool"]),
+    ("!python -m lib run", ["__init__", "__main__", "tool"]),
+    ("%matplotlib inline\nimport lib.tool", ["__init__", "tool"]),
+    ("subprocess.run([sys.executable, '-m', 'lib'])", ["__init__", "__main__", "tool"]),
+    ("import lib.pick", ["__init__", "pick", "runtimes/__init__", "runtimes/fast"]),
+    ("import lib.paper.read", ["__init__", "paper/__init__", "paper/numbers.csv", "paper/read"]),
+]
+
+
+@pytest.mark.parametrize(("code", "reached"), REACHED)
 def test_reached_files(package, code, reached):
     found = reached_files(code, package, "lib")
     assert [path.relative_to(package / "lib").as_posix().removesuffix(".py") for path in found] == reached
+
+
+def test_codes_that_are_looked_at_together_reach_what_each_reaches_alone(package):
+    reach = Reach(package, "lib")
+    codes = [code for code, _ in REACHED]
+    for code in [*codes, *reversed(codes)]:
+        assert reach(code) == reached_files(code, package, "lib"), code
 
 
 def test_digest_of_meaning_ignores_comments_and_docstrings(package):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rfdetr.book.cache import Chapter, Project, cached_record, chapter_key, chapter_parameters, read_notebook
+from rfdetr.book.cache import Chapter, Keys, Project, cached_record, chapter_parameters, read_notebook
 from rfdetr.book.execute import Outcome, execute, running_copy, store_root
 from rfdetr.book.kernels import Kernels
 from rfdetr.book.live import Live
@@ -139,7 +139,8 @@ class _Plan:
 def _all(plan: _Plan) -> tuple[Outcome, ...]:
     """What became of every chapter, in the order of the book."""
     project, profile = plan.project, plan.profile
-    keys = {c.name: chapter_key(project, c, plan.parameters[c.name]) for c in plan.chapters}
+    key_of = Keys(project)
+    keys = {c.name: key_of(c, plan.parameters[c.name]) for c in plan.chapters}
     done: dict[str, Outcome] = {}
     for chapter in plan.chapters:
         record = cached_record(project, profile, chapter, keys[chapter.name])

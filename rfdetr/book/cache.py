@@ -9,14 +9,16 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from rfdetr.book.reach import Reach
 from rfdetr.errors import UserError
 from rfdetr.experiments.base.profiles import DEFAULT_PROFILE
-from rfdetr.sources import files_digest, reached_files
+from rfdetr.sources import files_digest
 
 # Folders that chapters read beside the package. They count as a whole, but for the kept findings, which are
 # made of the chapters.
@@ -132,33 +134,39 @@ def _is_default(value: Any, source: str) -> bool:
     return type(default) is type(value) and default == value
 
 
-def chapter_key(project: Project, chapter: Chapter, parameters: Mapping[str, Any]) -> str:
-    """Hex SHA-256 of everything that a chapter's outputs depend on."""
-    cells = [
-        [cell.source, sorted(_EXECUTION_TAGS & set(cell.metadata.get("tags", [])))]
-        for cell in code_cells(read_notebook(chapter.path))
-    ]
-    code = "\n".join(source for source, _ in cells)
-    versions = {"python": platform.python_version()}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    data = [
-        path
-        for folder in DATA_FOLDERS
-        for path in (project.root / folder).rglob("*")
-        if path.is_file() and not path.is_relative_to(project.root / _NO_DATA)
-    ]
-    parts = {
-        "cells": cells,
-        "parameters": {name: repr(value) for name, value in parameters.items()},
-        "package": files_digest(reached_files(code, project.root, project.package), project.root.resolve()),
-        "data": files_digest(data, project.root),
-        "versions": versions,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+class Keys:
+    """Cache keys of a project's chapters. What they have in common is looked at once."""
+
+    def __init__(self, project: Project) -> None:
+        self.root = project.root
+        self._reach = Reach(project.root, project.package)
+        self._versions = {"python": platform.python_version()}
+        for library in _LIBRARIES:
+            with suppress(metadata.PackageNotFoundError):
+                self._versions[library] = metadata.version(library)
+        data = [
+            path
+            for folder in DATA_FOLDERS
+            for path in (self.root / folder).rglob("*")
+            if path.is_file() and not path.is_relative_to(self.root / _NO_DATA)
+        ]
+        self._data = files_digest(data, self.root)
+
+    def __call__(self, chapter: Chapter, parameters: Mapping[str, Any]) -> str:
+        """Hex SHA-256 of everything that a chapter's outputs depend on."""
+        cells = [
+            [cell.source, sorted(_EXECUTION_TAGS & set(cell.metadata.get("tags", [])))]
+            for cell in code_cells(read_notebook(chapter.path))
+        ]
+        code = "\n".join(source for source, _ in cells)
+        parts = {
+            "cells": cells,
+            "parameters": {name: repr(value) for name, value in parameters.items()},
+            "package": files_digest(self._reach(code), self.root.resolve()),
+            "data": self._data,
+            "versions": self._versions,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def cached_record(project: Project, profile: str, chapter: Chapter, key: str) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ links to the modules that it imports.
 """
 
 import ast
+import hashlib
 import io
 import keyword
 import token
@@ -13,8 +14,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from rfdetr.book.cache import Project
+from rfdetr.files import read_json, write_json
 
 FOLDER = "source"
 """Folder of these pages in the site."""
@@ -53,6 +56,7 @@ class Module:
 
     definitions   name (`function`, `Class` or `Class.method`) -> line, counted from 1
     imports       modules of the package that it names in its import statements
+    code          the text as HTML, see `highlighted`
     """
 
     name: str
@@ -60,15 +64,32 @@ class Module:
     text: str
     definitions: dict[str, int]
     imports: tuple[str, ...]
+    code: str
 
 
 def modules(project: Project) -> dict[str, Module]:
-    """All modules of the project's package by dotted name."""
+    """All modules of the project's package by dotted name. What takes long is kept from build to build, under
+    a digest of all that it is made of.
+    """
     paths = {
         _dotted(path.relative_to(project.root)): path
         for path in sorted((project.root / project.package).rglob("*.py"))
     }
-    return {name: _module(name, path, project, frozenset(paths)) for name, path in paths.items()}
+    kept = project.build / "source-pages.json"
+    content: Any = read_json(kept)
+    before: dict[str, Any] = content if isinstance(content, dict) else {}
+    common = Path(__file__).read_bytes() + "\n".join(paths).encode()
+    found, records = {}, {}
+    for name, path in paths.items():
+        text = path.read_text(encoding="utf-8")
+        key = hashlib.sha256(common + text.encode()).hexdigest()
+        records[key] = record = before.get(key) or _read(text, frozenset(paths))
+        page = f"{FOLDER}/{path.relative_to(project.root).with_suffix('.html').as_posix()}"
+        imports = tuple(other for other in record["imports"] if other != name)
+        found[name] = Module(name, page, text, record["definitions"], imports, record["code"])
+    if records.keys() != before.keys() and project.build.is_dir():
+        write_json(kept, records)
+    return found
 
 
 def source_files(known: Mapping[str, Module]) -> dict[str, bytes]:
@@ -81,15 +102,15 @@ def source_page(module: Module, known: Mapping[str, Module]) -> str:
     up = "../" * module.page.count("/")
     used = ", ".join(f'<a href="{up}{known[name].page}">{name}</a>' for name in module.imports)
     about = f"<p>Imports {used}.</p>" if used else ""
-    return _PAGE.format(name=module.name, up=up, about=about, code=highlighted(module))
+    return _PAGE.format(name=module.name, up=up, about=about, code=module.code)
 
 
-def highlighted(module: Module) -> str:
-    """The text as HTML: keywords, texts, numbers and comments in classes of one letter, defined names as
-    anchors.
+def highlighted(source: str, definitions: Mapping[str, int]) -> str:
+    """Source text as HTML: keywords, texts, numbers and comments in classes of one letter, defined names as
+    anchors. definitions: as of `Module`.
     """
-    anchors = {line: name for name, line in module.definitions.items()}
-    lines = module.text.splitlines(keepends=True)
+    anchors = {line: name for name, line in definitions.items()}
+    lines = source.splitlines(keepends=True)
     parts: list[str] = []
     row, column, defining = 1, 0, False
 
@@ -103,7 +124,7 @@ def highlighted(module: Module) -> str:
         row, column = to_row, to_column
         return escape(first + middle + last, quote=False)
 
-    for found in tokenize.generate_tokens(io.StringIO(module.text).readline):
+    for found in tokenize.generate_tokens(io.StringIO(source).readline):
         if found.type in (token.ENDMARKER, token.NEWLINE, token.INDENT, token.DEDENT, tokenize.NL):
             continue
         parts.append(until(*found.start))
@@ -126,12 +147,12 @@ def _dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _module(name: str, path: Path, project: Project, known: frozenset[str]) -> Module:
-    text = path.read_text(encoding="utf-8")
+def _read(text: str, known: frozenset[str]) -> dict[str, Any]:
+    """What is kept of a module's text: `definitions`, `imports` and `code` of `Module`."""
     tree = ast.parse(text)
-    page = f"{FOLDER}/{path.relative_to(project.root).with_suffix('.html').as_posix()}"
-    imports = sorted({other for other in _imports(tree, known) if other != name})
-    return Module(name, page, text, dict(_definitions(tree)), tuple(imports))
+    definitions = dict(_definitions(tree))
+    code = highlighted(text, definitions)
+    return {"definitions": definitions, "imports": sorted(set(_imports(tree, known))), "code": code}
 
 
 def _definitions(tree: ast.Module) -> Iterator[tuple[str, int]]:
