@@ -16,7 +16,7 @@ import training_case
 from lightning_fabric import Fabric
 from training_case import CONFIG, SPACE, data, network, run
 
-from rfdetr import Arch, SearchSpace, UserError
+from rfdetr import Arch, SearchSpace, UserError, interrupts
 from rfdetr.evaluation.coco import CocoNumbers, CocoResult
 from rfdetr.networks import open_network
 from rfdetr.training.batches import batches, prepare
@@ -108,6 +108,20 @@ def test_ctrl_c_in_the_same_process(tmp_path):
         train(network(), data(), SPACE, CONFIG, tmp_path, progress=press, accelerator="cpu")
     assert raised.value.code == 130 and load_checkpoint(tmp_path / "checkpoint.pt").step == raised.value.step
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_last_step_is_not_swallowed(tmp_path, uninterrupted, number):
+    def press(row):
+        if row["step"] == CONFIG.steps:
+            signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(interrupts.Interrupted) as raised, interrupts.interruptible():
+        train(network(), data(), SPACE, CONFIG, tmp_path, progress=press, accelerator="cpu")
+    assert raised.value.code == 130 and signal.getsignal(number) is before
+    same_state(tmp_path, uninterrupted)  # what was done is kept
+    assert run(tmp_path).step == CONFIG.steps
 
 
 def test_more_steps_continue_a_finished_run(tmp_path, uninterrupted):

@@ -18,17 +18,19 @@ class Interrupted(SystemExit):
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Event that SIGINT or SIGTERM sets; a second signal acts as usual. Off the main thread signals are left
-    alone.
+    """Event that SIGINT or SIGTERM sets; a second signal acts as usual. So does one that came too late for
+    the block to stop: at its end. Off the main thread signals are left alone.
     """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
     previous: dict[int, Any] = {}
+    came: list[int] = []
 
     def handle(number: int, frame: Any) -> None:
         event.set()
+        came.append(number)
         signal.signal(number, previous[number])
 
     for number in (int(signal.SIGINT), int(signal.SIGTERM)):
@@ -38,3 +40,6 @@ def stop_signals() -> Iterator[threading.Event]:
     finally:
         for number in previous:
             signal.signal(number, previous[number])
+    # In the last step, for example: what follows this training must not begin.
+    for number in came:
+        signal.raise_signal(number)
