@@ -1,6 +1,7 @@
 """Damaged annotation files of every format: a dataset, or one line that says what is wrong; never a crash."""
 
 import random
+import re
 import shutil
 
 import data_folders as make
@@ -39,9 +40,13 @@ WORDS = [
 
 
 def damage(content, random_):
-    """Cut, overwrite, repeat or replace a piece."""
+    """Cut, overwrite, repeat or replace a piece, or one word alone."""
     if not content:
         return random_.choice(WORDS)
+    words = [found.span() for found in re.finditer(rb"[^\s<>,:\"\[\]{}]+", content)]
+    if words and random_.random() < 0.4:
+        start, end = random_.choice(words)
+        return content[:start] + random_.choice(WORDS) + content[end:]
     start = random_.randrange(len(content))
     end = min(len(content), start + random_.choice([1, 2, 5, 40, 400]))
     piece = {

@@ -85,8 +85,10 @@ def check(
     """
     from rfdetr.data.folders import SPLITS, canonical_split
     from rfdetr.data.inspection import inspect_dataset
-    from rfdetr.files import write_json
+    from rfdetr.files import check_target, write_json
 
+    if out is not None:
+        check_target(out)
     splits = (canonical_split(split),) if split else SPLITS
     found = inspect_dataset(data, splits, lambda text: print(f"{text}\n", flush=True))
     if found.note:
@@ -109,8 +111,10 @@ def stats(
 ) -> None:
     """Objects per image, object and image sizes, classes: what the choice of a network depends on."""
     from rfdetr.data.statistics import Statistics
-    from rfdetr.files import write_json
+    from rfdetr.files import check_target, write_json
 
+    if out is not None:
+        check_target(out)
     splits = _open(data, split, skip_missing)
     found = Statistics.of(*splits.values())
     print(f"{data}: {', '.join(f'{len(dataset)} {name}' for name, dataset in splits.items())}")
@@ -132,7 +136,12 @@ def show(
 ) -> None:
     """Draw annotated pictures of a dataset, from few to many objects, on one sheet."""
     from rfdetr.data.drawing import contact_sheet, save_picture
+    from rfdetr.files import check_target
 
+    if count < 1:
+        raise UserError(f"--count is a number of pictures of at least 1, not {count}")
+    if out is not None:
+        check_target(out)
     splits = _open(data, split, skip_missing)
     name = next(iter(splits.values())).name
     counts = ", ".join(f"{len(dataset)} {which}" for which, dataset in splits.items())
@@ -150,6 +159,15 @@ def _open(data: str, split: str | None, skip_missing: bool) -> dict[str, Any]:
     return {name: open_data(data, name, skip_missing) for name in names}
 
 
+def _check_new(folder: Path) -> None:
+    """UserError for a destination that exists, or where none can be made."""
+    from rfdetr.files import check_folder
+
+    if folder.exists():
+        raise UserError(f"{folder} exists already: choose a new folder")
+    check_folder(folder, "destination")
+
+
 @app.command()
 def convert(
     source: Source,
@@ -159,8 +177,7 @@ def convert(
     """Write a dataset of any known format as a COCO-format folder with train, valid and test."""
     from rfdetr.data.conversion import write_folder
 
-    if destination.exists():
-        raise UserError(f"{destination} exists already: choose a new folder")
+    _check_new(destination)
     splits = _open(source, None, skip_missing)
     write_folder(splits, destination)
     for name, dataset in splits.items():
@@ -187,8 +204,7 @@ def masks(
     """
     from rfdetr.data.pseudo_masks import add_masks, sam2_segmenter
 
-    if destination.exists():
-        raise UserError(f"{destination} exists already: choose a new folder")
+    _check_new(destination)
     splits = _open(source, None, skip_missing)
     add_masks(splits, destination, sam2_segmenter(model, device))
     print(f"written: {destination}")

@@ -125,7 +125,8 @@ def read_categories(
             raise UserError(
                 f"{path}: the name of category {brief(key)} must be a text, found {describe(name)}"
             )
-        name = str(key) if name in (None, "") else str(name)
+        # Half a letter, of a text that was cut, can be stored nowhere.
+        name = str(key if name in (None, "") else name).encode("utf-8", "replace").decode()
         if key in names and names[key] != name:
             raise UserError(
                 f"{path}: category id {brief(key)} is used twice, for {brief(names[key])!r} and for"

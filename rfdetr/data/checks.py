@@ -9,6 +9,7 @@ from rfdetr.data.report import Problem
 from rfdetr.errors import UserError
 
 OTHER_CLASS = "class that the training data do not have"
+WRITTEN_OTHERWISE = "class without an object in train, which has one of nearly the same name"
 
 
 def summary_line(dataset: DetectionDataset) -> str:
@@ -32,7 +33,9 @@ def before_training(train: DetectionDataset, val: DetectionDataset | None = None
     if train.untrainable:
         raise UserError(f"there is nothing to learn from: {train.untrainable}")
     for problem in compare_splits(train, val) if val is not None else []:
-        raise UserError(problem.text)
+        if problem.stops:
+            raise UserError(problem.text)
+        print(problem.text, flush=True)
 
 
 def before_search(dataset: DetectionDataset) -> None:
@@ -55,24 +58,33 @@ def compare_splits(train: DetectionDataset, other: DetectionDataset) -> list[Pro
 
     Another order or other ids of the same names are no problem (they are mapped), nor is a class that `other`
     lacks, nor one that only `other` declares and that has no object there. Objects in val of a class that
-    `train` does not have stop.
+    `train` does not have stop; those of a class that both declare do not, but one that has no object in train
+    and is called nearly as another that has is named.
     """
-    if other.class_names == train.class_names:
-        return []
-    known = {" ".join(name.split()).casefold(): name for name in train.class_names}
-    ids = [annotation["category_id"] for annotation in other.coco["annotations"]]
-    used = Counter(other.category_ids.index_of(category) for category in ids)
+    seen = {train.class_names[index] for index in _used(train)} or set(train.class_names)
+    known = {" ".join(name.split()).casefold(): name for name in seen}
     problems = []
-    for index, count in sorted(used.items()):
+    for index, count in sorted(_used(other).items()):
         name = other.class_names[index]
-        if name in train.class_names:
+        if name in seen:
             continue
         alike = known.get(" ".join(name.split()).casefold())
         meant = f" (is it {alike!r}, written otherwise?)" if alike else ""
+        begin = f"{other.split} has {count} object{'s' * (count != 1)} of the class {name[:80]!r}, "
+        if name in train.class_names:
+            if alike:
+                problems.append(Problem(WRITTEN_OTHERWISE, f"{begin}and {train.split} has none{meant}"))
+            continue
         text = (
-            f"{other.split} has {count} object{'s' * (count != 1)} of the class {name[:80]!r}, which"
-            f" {train.split} does not have{meant}; its classes are {brief(shortened(train.class_names))}:"
-            " give both splits the same names, or remove these objects"
+            f"{begin}which {train.split} does not have{meant}; its classes are"
+            f" {brief(shortened(train.class_names))}: give both splits the same names, or remove these"
+            " objects"
         )
         problems.append(Problem(OTHER_CLASS, text, stops=other.split == "val"))
     return problems
+
+
+def _used(dataset: DetectionDataset) -> Counter[int]:
+    """Class index -> objects, crowd regions among them."""
+    ids = [annotation["category_id"] for annotation in dataset.coco["annotations"]]
+    return Counter(map(dataset.category_ids.index_of, ids))

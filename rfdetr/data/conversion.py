@@ -29,7 +29,7 @@ from rfdetr.data.splits import SHARES, assign_splits, to_make
 from rfdetr.errors import NotFoundError, UserError
 from rfdetr.files import sha256_file
 
-CONVERTER = 2
+CONVERTER = 3
 """Version of all readers together: raise it whenever one of them reads something differently."""
 
 
@@ -109,6 +109,10 @@ def open_split(opened: Opened, root: Path, split: str, name: str, **options: Any
         raise UserError(str(error).replace(str(annotations), opened.source)) from error
     dataset.split_note = opened.note
     report = annotations.parent / f"{split}-report.json"
+    if opened.source:
+        for name in ("untrainable", "maskless"):
+            setattr(dataset, name, getattr(dataset, name).replace(str(annotations), opened.source))
+        dataset.report.rename(str(annotations), opened.source)
     if opened.source and report.is_file():
         dataset.report.merge(DataReport.from_json(report.read_text(encoding="utf-8")))
     return dataset
@@ -139,6 +143,8 @@ def _key(inventory: Inventory, match: Match, reading: Reading) -> str:
         stat = inventory.path(path).stat()
         found = _sha256(str(inventory.path(path)), stat.st_size, stat.st_mtime_ns)
         parts.update(f"{path} {found}\n".encode())
+    for path in inventory.dead:
+        parts.update(f"{path} leads nowhere\n".encode())
     for path in inventory.pictures:
         parts.update(f"{path} {inventory.path(path).stat().st_size}\n".encode())
     return digest(CONVERTER, match.kind, parts.hexdigest(), repr(sorted(asdict(reading).items())))
@@ -152,6 +158,8 @@ def _sha256(path: str, size: int, changed: int) -> str:
 
 def _convert(inventory: Inventory, match: Match, reading: Reading, target: Path) -> None:
     collection = match.read()
+    for path in inventory.dead:
+        collection.report.add("link to nothing (left out)", path)
     if reading.subset:
         listed = len(collection.pictures)
         collection.pictures = [picture for picture in collection.pictures if not picture.missing]

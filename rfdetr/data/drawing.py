@@ -135,7 +135,7 @@ def _legend(title: str, names: Sequence[str], width: int) -> Image.Image:
 
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a picture, whole or not at all. Raises UserError for a name that is no picture's."""
-    if path.suffix.lower() not in Image.registered_extensions():
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:  # some are only read
         raise UserError(f"cannot save a picture as {path}: use a name that ends in .png or .jpg")
     with atomic_path(path) as temporary:
         picture.save(temporary)

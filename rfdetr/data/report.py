@@ -4,7 +4,7 @@
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 EXAMPLES = 5  # shown of every kind
@@ -70,6 +70,14 @@ class DataReport:
             mine.extend(other.problems.get(kind, [])[: KEPT - len(mine)])
         for fact, count in other.notes.items():
             self.note(fact, count)
+
+    def rename(self, file: str, source: str) -> None:
+        """Call a file otherwise, wherever a problem names it."""
+        for found in self.problems.values():
+            found[:] = [
+                replace(p, text=p.text.replace(file, source), file=p.file.replace(file, source))
+                for p in found
+            ]
 
     @property
     def total(self) -> int:

@@ -2,16 +2,15 @@
 one file for all of them.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rfdetr.data.annotations import read_annotations
+from rfdetr.data.annotations import Id, brief, describe, plain_id, read_annotations, read_categories
 from rfdetr.data.folders import find_splits
 from rfdetr.data.formats.collection import Collection, Match, Picture, absent_picture
-from rfdetr.data.formats.inventory import SPLITS, Inventory, canonical_split, split_of_file
+from rfdetr.data.formats.inventory import SPLITS, Inventory, canonical_split, decoded, split_of_file
 from rfdetr.data.report import DataReport
 from rfdetr.errors import UserError
 
@@ -46,32 +45,46 @@ def find_coco(inventory: Inventory) -> Match | None:
 def read_coco(inventory: Inventory, files: dict[str | None, str]) -> Collection:
     """Pictures and annotations of the files; ids are kept, categories are made one list by name."""
     report = DataReport()
-    categories: dict[str, dict[str, Any]] = {}
+    common: dict[tuple[str, int], dict[str, Any]] = {}
     pictures: list[Picture] = []
     for split in (*SPLITS, None):
         if (path := files.get(split)) is None:
             continue
         content = read_annotations(inventory.path(path))
-        ids = _common_ids(content["categories"], categories)
-        objects: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-        for annotation in content["annotations"]:
-            number = annotation.get("category_id")
-            rest = {key: value for key, value in annotation.items() if key != "image_id"}
-            objects[annotation.get("image_id")].append({**rest, "category_id": ids.get(number, number)})
+        ids = _common_ids(inventory.path(path), content["categories"], report, common)
+        objects: dict[Id | None, list[dict[str, Any]]] = defaultdict(list)
+        for number, annotation in enumerate(content["annotations"], start=1):
+            if not isinstance(annotation, dict):
+                label = f"number {number} in {path}: {describe(annotation)}"
+                report.add("annotation that is no object (left out)", label)
+                continue
+            told = annotation.get("category_id")
+            if (key := plain_id(told)) is None or key not in ids:
+                known = brief(", ".join(map(str, ids)))
+                raise UserError(
+                    f"{inventory.path(path)}: annotation {brief(annotation.get('id'))} has the unknown"
+                    f" category id {brief(told)} (known: {known}): add it to the file's categories or remove"
+                    " the annotation"
+                )
+            rest = {name: value for name, value in annotation.items() if name != "image_id"}
+            objects[plain_id(annotation.get("image_id"))].append({**rest, "category_id": ids[key]})
         for entry in content["images"]:
-            pictures.append(_picture(inventory, path, split, entry, objects.pop(entry.get("id"), [])))
+            key = plain_id(entry.get("id"))
+            mine = [] if key is None else objects.pop(key, [])
+            pictures.append(_picture(inventory, path, split, entry, mine))
         for unknown in objects.values():
             for annotation in unknown:
                 label = f"annotation {annotation.get('id')} in {path}"
                 report.add("annotation of an unknown image (left out)", label)
     _drop_boxes_as_masks(pictures)
-    return Collection(pictures, list(categories.values()), report)
+    return Collection(pictures, list(common.values()), report)
 
 
 def _picture(
     inventory: Inventory, path: str, split: str | None, entry: dict[str, Any], objects: list[dict[str, Any]]
 ) -> Picture:
-    name = str(entry.get("file_name", ""))
+    told = entry.get("file_name")
+    name = told if isinstance(told, str) else ""
     if split is None and isinstance(entry.get("split"), str):
         try:
             split = canonical_split(entry["split"].lower())
@@ -88,17 +101,31 @@ def _picture(
     return picture
 
 
-def _common_ids(own: Sequence[dict[str, Any]], common: dict[str, dict[str, Any]]) -> dict[Any, int]:
-    """Ids of a file's categories -> ids of the common list, which grows by names that it lacks."""
-    found = {}
-    for category in own:
-        name = str(category.get("name", category["id"]))
-        if name not in common:
+def _common_ids(
+    path: Path,
+    entries: list[dict[str, Any]],
+    report: DataReport,
+    common: dict[tuple[str, int], dict[str, Any]],
+) -> dict[Id, int]:
+    """Ids of a file's categories -> ids of the common list, which grows by names that it lacks.
+
+    common: (name, its number among those of this name) -> category. Raises UserError as `read_categories`.
+    """
+    own, numbers = read_categories(path, entries, report)
+    met: Counter[str] = Counter()
+    found: dict[int, int] = {}
+    for entry in entries:
+        number = numbers[plain_id(entry["id"]) or 0]
+        if number in found:
+            continue  # listed twice
+        name = own.name_of(own.index_of(number))
+        place = (name, met[name])
+        met[name] += 1
+        if place not in common:
             taken = {known["id"] for known in common.values()}
-            number = category["id"] if category["id"] not in taken else max(taken) + 1
-            common[name] = {**category, "id": number}
-        found[category["id"]] = common[name]["id"]
-    return found
+            common[place] = {**entry, "id": number if number not in taken else max(taken) + 1, "name": name}
+        found[number] = common[place]["id"]
+    return {key: found[number] for key, number in numbers.items()}
 
 
 def _drop_boxes_as_masks(pictures: list[Picture]) -> None:
@@ -126,8 +153,11 @@ def _is_coco(inventory: Inventory, path: str) -> bool:
     """True for a JSON object in which at least two of the format's keys occur."""
     if _usual_name(path):
         return True
-    if not inventory.head(path).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
+    head = inventory.head(path)
+    if not decoded(head).lstrip().startswith("{"):
         return False
+    if b"\0" in head:  # in UTF-16, say
+        return sum(key.decode() in inventory.text(path) for key in _KEYS) >= 2
     found: set[bytes] = set()
     before = b""
     with inventory.path(path).open("rb") as file:

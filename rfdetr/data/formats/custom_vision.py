@@ -13,7 +13,7 @@ from rfdetr.data.formats.collection import (
     named_categories,
     names_used,
 )
-from rfdetr.data.formats.inventory import Inventory, split_of_file
+from rfdetr.data.formats.inventory import Inventory, decoded, split_of_file
 from rfdetr.data.formats.yolo import shown_size
 
 KIND = "Custom Vision JSON"
@@ -30,7 +30,7 @@ def read_custom_vision(inventory: Inventory, files: list[str]) -> Collection:
     """Pictures by their id (the file's name without its suffix) or by the name in their address."""
     pictures = []
     for path in files:
-        for entry in json.loads(inventory.path(path).read_text(encoding="utf-8-sig")):
+        for entry in json.loads(inventory.path(path).read_bytes()):
             if not isinstance(entry, dict):
                 continue
             pictures.append(_picture(inventory, path, entry))
@@ -48,11 +48,13 @@ def _picture(inventory: Inventory, path: str, entry: dict[str, Any]) -> Picture:
         return absent_picture(f"{entry.get('id')}.*", split)
     size = shown_size(inventory, file)
     picture = Picture(file, size=size, split=split)
-    for number, region in enumerate(entry.get("regions") or (), start=1):
+    for number, region in enumerate(_regions(entry), start=1):
         where = f"{file}, region {number}"
         try:
             x, y, w, h = (float(region[side]) for side in _SIDES)
-            name = str(region["tagName"])
+            name = region["tagName"]
+            if not isinstance(name, str) or not name:
+                raise ValueError
         except (KeyError, TypeError, ValueError):
             picture.findings.append(("region without a tag and four sides (left out)", where))
             continue
@@ -63,15 +65,18 @@ def _picture(inventory: Inventory, path: str, entry: dict[str, Any]) -> Picture:
     return picture
 
 
+def _regions(entry: dict[str, Any]) -> list[Any]:
+    found = entry.get("regions")
+    return found if isinstance(found, list) else []
+
+
 def _is_export(inventory: Inventory, path: str) -> bool:
-    head = inventory.head(path).lstrip(b"\xef\xbb\xbf \r\n\t")
-    if not head.startswith(b"[") or b'"' not in head:
+    head = decoded(inventory.head(path)).lstrip()
+    if not head.startswith("[") or '"' not in head:
         return False
     try:
-        content = json.loads(inventory.path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+        content = json.loads(inventory.path(path).read_bytes())
+    except (OSError, ValueError, RecursionError):
         return False
-    regions = [
-        r for e in content if isinstance(e, dict) for r in e.get("regions") or () if isinstance(r, dict)
-    ]
+    regions = [r for e in content if isinstance(e, dict) for r in _regions(e) if isinstance(r, dict)]
     return any("tagName" in region and "left" in region for region in regions)

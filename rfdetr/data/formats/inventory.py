@@ -1,5 +1,6 @@
 """What files a folder holds, and which picture a name in an annotation file means."""
 
+import codecs
 import os
 import posixpath
 import re
@@ -53,8 +54,29 @@ def split_of_file(path: str) -> str | None:
     return split_of_name(pure.stem) or split_of_folder(pure.parent.as_posix())
 
 
+_MARKS = (  # the longer ones first: two of them begin with a shorter one
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def decoded(content: bytes) -> str:
+    """Text of a file: as its byte-order mark says, else UTF-8, else the Western code page of Windows."""
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "")
+    if encoding:
+        return content.decode(encoding, errors="replace")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", errors="replace")
+
+
 class Inventory:
-    """Relative paths ("/") of all files below a folder; hidden ones and those of macOS archives left out.
+    """Relative paths ("/") of all files below a folder; hidden ones and those of macOS archives left out,
+    as are links to nothing (`dead`).
 
     Raises UserError when the folder does not exist, cannot be read, or holds more files than any dataset.
     """
@@ -64,6 +86,7 @@ class Inventory:
         if not self.root.is_dir():
             raise NotFoundError(f"dataset folder {root} does not exist: check the path")
         found: list[str] = []
+        dead: list[str] = []
 
         def refuse(error: OSError) -> None:
             raise UserError(f"{error.filename} cannot be read ({error.strerror}): check its permissions")
@@ -72,10 +95,15 @@ class Inventory:
             folders[:] = sorted(n for n in folders if not n.startswith(".") and n != "__MACOSX")
             base = Path(folder).relative_to(self.root).as_posix()
             prefix = "" if base == "." else f"{base}/"
-            found += [prefix + name for name in sorted(files) if not name.startswith(".")]
+            for name in sorted(files):
+                if not name.startswith("."):
+                    (found if _leads(folder, name) else dead).append(prefix + name)
             if len(found) > FILE_LIMIT or base.count("/") > 40:
-                raise UserError(f"{root} holds too many files or folders: give the folder of one dataset")
-        self.files = tuple(found)
+                raise UserError(
+                    f"{root} holds too many files or folders (is there a link that leads back into it?): give"
+                    " the folder of one dataset"
+                )
+        self.files, self.dead = tuple(found), tuple(dead)
 
     def ending(self, *suffixes: str) -> list[str]:
         """Files whose names end so, in any case."""
@@ -92,6 +120,10 @@ class Inventory:
                 return file.read(size)
         except OSError:
             return b""
+
+    def text(self, relative: str) -> str:
+        """A text file (see `decoded`). Raises OSError if it cannot be read."""
+        return decoded(self.path(relative).read_bytes())
 
     @cached_property
     def pictures(self) -> tuple[str, ...]:
@@ -133,6 +165,14 @@ class Inventory:
         pure = PurePosixPath(annotation)
         return _closest(self._by_stem.get(pure.stem, []), pure.parent.as_posix(), split)
 
+    def partners(self, annotation: str, split: str | None = None) -> list[str]:
+        """`partner`, and the pictures beside it of the same name but for its ending."""
+        first = self.partner(annotation, split)
+        if first is None:
+            return []
+        folder = posixpath.dirname(first)
+        return [p for p in self._by_stem[PurePosixPath(first).stem] if posixpath.dirname(p) == folder]
+
     def describe(self, paths: Iterable[str], what: str, folders: int = 3) -> str:
         """How many files there are of a kind, and where: 129 .txt files in a/labels, b/labels."""
         paths = list(paths)
@@ -140,6 +180,11 @@ class Inventory:
         shown = [folder for folder, _ in counted.most_common(folders)]
         more = f" and {len(counted) - folders} more folders" if len(counted) > folders else ""
         return f"{len(paths)} {what} in {', '.join(sorted(shown))}{more}"
+
+
+def _leads(folder: str, name: str) -> bool:
+    path = Path(folder, name)
+    return not path.is_symlink() or path.exists()
 
 
 def _grouped(paths: Iterable[str], key: Callable[[PurePosixPath], str]) -> dict[str, list[str]]:

@@ -70,7 +70,7 @@ def _picture(inventory: Inventory, path: str, reference: str) -> Picture:
 def _objects(inventory: Inventory, text: str, picture: Picture) -> set[int]:
     """Adds the boxes of a text file; returns the class numbers met."""
     try:
-        lines = inventory.path(text).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        lines = inventory.text(text).splitlines()
     except OSError:
         picture.findings.append(
             ("annotation file that is listed is not there (picture without objects)", text)

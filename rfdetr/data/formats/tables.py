@@ -3,6 +3,7 @@ its relatives) or without one (`file,xmin,ymin,xmax,ymax,class` and other orders
 """
 
 import csv
+import io
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +17,15 @@ from rfdetr.data.formats.collection import (
     named_categories,
     names_used,
 )
-from rfdetr.data.formats.inventory import IMAGE_SUFFIXES, Inventory, split_of_file, split_of_name
+from rfdetr.data.formats.inventory import (
+    IMAGE_SUFFIXES,
+    Inventory,
+    decoded,
+    split_of_file,
+    split_of_name,
+)
 from rfdetr.data.report import DataReport
+from rfdetr.errors import UserError
 
 KIND = "CSV"
 _COLUMNS = {
@@ -79,9 +87,24 @@ def read_tables(inventory: Inventory, tables: list[_Table]) -> Collection:
 
 
 def _rows(inventory: Inventory, table: _Table) -> list[tuple[int, list[str]]]:
-    with inventory.path(table.file).open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        rows = enumerate(csv.reader(file, delimiter=table.delimiter), start=1)
-        return [(number, row) for number, row in rows if row and not (table.header and number == 1)]
+    lines = io.StringIO(inventory.text(table.file), newline="")
+    reader = csv.reader(lines, delimiter=table.delimiter)
+    found = []
+    start = 1
+    try:
+        for number, row in enumerate(reader, start=1):
+            used = [row[column] for column in table.columns.values() if column < len(row)]
+            if any("\n" in value for value in used):
+                raise csv.Error(f"it goes on to line {reader.line_num}")
+            if row and not (table.header and number == 1):
+                found.append((number, row))
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(
+            f"{inventory.path(table.file)}: the row that begins in line {start} cannot be read ({error}): is"
+            " a quotation mark left open there? Close or remove it"
+        ) from error
+    return found
 
 
 def _picture(
@@ -101,7 +124,7 @@ def _picture(
             known.findings.append(problem)
     if known.size is None and values.get("width") and values.get("height"):
         width, height = _number(values["width"]), _number(values["height"])
-        known.size = (int(height), int(width)) if width >= 1 and height >= 1 else None
+        known.size = (int(height), int(width)) if 1 <= width < 1e9 and 1 <= height < 1e9 else None
     return known
 
 
@@ -132,11 +155,14 @@ def _number(text: str) -> float:
 
 def _table(inventory: Inventory, path: str) -> _Table | None:
     """Columns of a CSV file; None for one that holds no boxes of pictures."""
-    lines = inventory.head(path, 1 << 16).decode("utf-8-sig", errors="replace").splitlines()
-    if not lines:
+    lines = decoded(inventory.head(path, 1 << 16)).splitlines()
+    delimiter = max(",;\t|", key=lines[0].count) if lines else ","
+    try:
+        rows = [row for row in csv.reader(lines[:200], delimiter=delimiter) if row][:100]
+    except csv.Error:
         return None
-    delimiter = max(",;\t|", key=lines[0].count)
-    rows = [row for row in csv.reader(lines[:200], delimiter=delimiter) if row][:100]
+    if not rows:
+        return None
     names = [cell.strip().lower() for cell in rows[0]]
     columns = {
         role: names.index(alias)

@@ -5,6 +5,7 @@ tools write the far corner excluded, so that a box at the picture's edge ends on
 boxes of a folder end there than at the last pixel, all are read so.
 """
 
+import math
 import posixpath
 import re
 import xml.etree.ElementTree as ET
@@ -65,15 +66,20 @@ def _read(inventory: Inventory, path: str, report: DataReport) -> Picture | None
     """The picture of one XML file; None for XML that is damaged or no annotation."""
     label = PurePosixPath(path).name
     try:
-        tree = ET.fromstring(inventory.path(path).read_bytes())
-    except (ET.ParseError, OSError) as error:
+        tree = _parsed(inventory.path(path).read_bytes())
+    except (ET.ParseError, ValueError, LookupError, OSError) as error:
         report.add("unreadable annotation file (its picture is left out)", f"{label}: {error}")
         return None
     if tree.tag != "annotation":
         return None
     split = split_of_folder(posixpath.dirname(path))
     told = (tree.findtext("filename") or "").strip()
-    file = inventory.partner(path, split)
+    alike = inventory.partners(path, split)
+    name = PurePosixPath(told.replace("\\", "/")).name
+    file = next((file for file in alike if PurePosixPath(file).name == name), next(iter(alike), None))
+    for other in alike:
+        if other != file:
+            report.add("picture without an annotation file (left out)", other)
     if file is None and told:
         file = inventory.picture(told, path, split)
     if file is None:
@@ -90,10 +96,21 @@ def _read(inventory: Inventory, path: str, report: DataReport) -> Picture | None
     return picture
 
 
+def _parsed(content: bytes) -> ET.Element:
+    """XML in any encoding that Python knows; the parser by itself lacks those of East Asia."""
+    declared = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)[^>]*>", content)
+    try:
+        return ET.fromstring(content)
+    except (ValueError, LookupError):
+        if declared is None:
+            raise
+    return ET.fromstring(content[declared.end() :].decode(declared[1].decode()))
+
+
 def _whole(text: str | None) -> int:
     try:
         return int(float(text or ""))
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0
 
 
@@ -106,6 +123,8 @@ def _objects(tree: ET.Element, label: str, picture: Picture) -> None:
         keys = ("xmin", "ymin", "xmax", "ymax")
         try:
             corners = [float(element.findtext(f"bndbox/{key}", "")) for key in keys]
+            if not all(map(math.isfinite, corners)):
+                raise ValueError
         except ValueError:
             if not polygons:
                 finding = "object without a box of four numbers (left out)"
@@ -177,7 +196,7 @@ def _apply_lists(inventory: Inventory, lists: list[str], collection: Collection)
     for split in SPLITS:
         if (path := paths.get(names[split])) is None:
             continue
-        text = inventory.path(path).read_text(encoding="utf-8-sig", errors="replace")
+        text = inventory.text(path)
         for line in dict.fromkeys(filter(None, map(str.strip, text.splitlines()))):
             meant = [known[n] for n in _readings(line) for known in (by_stem, by_name) if n in known]
             if not meant:

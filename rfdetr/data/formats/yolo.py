@@ -21,16 +21,21 @@ KIND = "YOLO"
 _NAME_FILES = ("classes.txt", "obj.names", "labels.txt", "classes.names", "predefined_classes.txt")
 _LISTS = ("train", "val", "valid", "test")
 _SNIFFED = 20
+_MOST_CLASSES = 10_000
+"""Class numbers from here on are taken for a mistake where there are no names."""
 
 
 @dataclass
 class _Setup:
-    """What a data.yaml says. places: split -> folders or lists of pictures, as written there."""
+    """What a data.yaml says. places: split -> folders or lists of pictures, as written there. keypoints: how
+    many numbers of key points follow every box.
+    """
 
     file: str = ""
     names: dict[int, str] = field(default_factory=dict)
     places: dict[str, list[str]] = field(default_factory=dict)
     base: str = ""
+    keypoints: int = 0
 
 
 def find_yolo(inventory: Inventory) -> Match | None:
@@ -80,12 +85,13 @@ def read_yolo(inventory: Inventory, setup: _Setup, labels: list[str], named: lis
     by_picture: dict[str, str] = {}
     orphans: list[Picture] = []
     for label in labels:
-        file = inventory.partner(label, split_of_folder(label))
-        if file is None:
+        found = inventory.partners(label, split_of_folder(label))
+        by_picture.update(dict.fromkeys(found, label))
+        if not found:
             stem = f"{PurePosixPath(label).stem}.*"
             orphans.append(absent_picture(stem, split_of_folder(label)))
-        else:
-            by_picture[file] = label
+        if len(found) > 1:
+            report.add("label file of several pictures (used for each)", f"{label}: {', '.join(found)}")
     names = setup.names or _name_file(inventory, named)
     pictures, highest, broken, lines = [], -1, 0, 0
     for file in inventory.pictures:
@@ -95,7 +101,7 @@ def read_yolo(inventory: Inventory, setup: _Setup, labels: list[str], named: lis
         split = splits.get(file) if splits else split_of_folder(file)
         picture = Picture(file, split=split)
         if file in by_picture:
-            highest = max(highest, _read(inventory, by_picture[file], picture, names))
+            highest = max(highest, _read(inventory, by_picture[file], picture, names, setup.keypoints))
             lines += len(picture.objects) + len(picture.findings)
             broken += sum(1 for problem, _ in picture.findings if problem == _NO_FRACTIONS)
         else:
@@ -117,8 +123,9 @@ _NO_FRACTIONS = "label line whose numbers are no fractions of the picture (left 
 def _setup(inventory: Inventory, path: str) -> _Setup | None:
     """A data.yaml's content; None for another YAML file."""
     try:
-        content = yaml.safe_load(inventory.path(path).read_text(encoding="utf-8-sig", errors="replace"))
-    except (OSError, yaml.YAMLError):
+        # Without YAML's types: a class may be called "no" or "007".
+        content = yaml.load(inventory.text(path), yaml.BaseLoader)
+    except (OSError, yaml.YAMLError, RecursionError):
         return None
     if not isinstance(content, dict) or not isinstance(content.get("names"), list | dict):
         return None
@@ -126,7 +133,9 @@ def _setup(inventory: Inventory, path: str) -> _Setup | None:
     for key in ("train", "val", "valid", "validation", "test"):
         value = content.get(key)
         entries = [
-            entry for entry in (value if isinstance(value, list) else [value]) if isinstance(entry, str)
+            entry
+            for entry in (value if isinstance(value, list) else [value])
+            if isinstance(entry, str) and entry not in ("", "~", "null")
         ]
         if entries:
             places.setdefault(canonical_split(key), entries)
@@ -134,9 +143,10 @@ def _setup(inventory: Inventory, path: str) -> _Setup | None:
     pairs = names.items() if isinstance(names, dict) else enumerate(names)
     try:
         numbered = {int(number): str(name) for number, name in pairs}
+        keypoints = math.prod(map(int, content["kpt_shape"])) if "kpt_shape" in content else 0
     except (TypeError, ValueError):
         return None
-    return _Setup(path, numbered, places, str(content.get("path") or ""))
+    return _Setup(path, numbered, places, str(content.get("path") or ""), keypoints)
 
 
 def _label_files(inventory: Inventory) -> list[str]:
@@ -212,26 +222,28 @@ def _parents(folder: str) -> list[str]:
 
 
 def _listed(inventory: Inventory, path: str) -> list[str]:
-    lines = inventory.path(path).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    lines = inventory.text(path).splitlines()
     found = [inventory.picture(line, path) for line in lines if line.strip()]
     return [file for file in dict.fromkeys(found) if file]
 
 
 def _name_file(inventory: Inventory, named: list[str]) -> dict[int, str]:
     for path in named:
-        lines = inventory.path(path).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        lines = inventory.text(path).splitlines()
         names = [line.strip() for line in lines if line.strip()]
         if names and not any(_looks_like_label(name.encode()) for name in names):
             return dict(enumerate(names))
     return {}
 
 
-def _read(inventory: Inventory, label: str, picture: Picture, names: dict[int, str]) -> int:
+def _read(
+    inventory: Inventory, label: str, picture: Picture, names: dict[int, str], keypoints: int = 0
+) -> int:
     """Adds the objects of a label file; returns the highest class number. UserError for an unknown class."""
     size = shown_size(inventory, picture.file)
     picture.size = size
     highest = -1
-    text = inventory.path(label).read_text(encoding="utf-8-sig", errors="replace")
+    text = inventory.text(label)
     seen: set[str] = set()
     for position, line in enumerate(map(str.strip, text.splitlines()), start=1):
         if not line:
@@ -243,6 +255,9 @@ def _read(inventory: Inventory, label: str, picture: Picture, names: dict[int, s
         seen.add(line)
         try:
             number, *values = (float(word) for word in line.replace(",", " ").split())
+            if keypoints and len(values) == 4 + keypoints:
+                picture.notes.append("objects with key points (their boxes alone are read)")
+                values = values[:4]
             fits = len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0)
             if not fits or number != int(number) or not all(map(math.isfinite, values)):
                 raise ValueError
@@ -251,11 +266,11 @@ def _read(inventory: Inventory, label: str, picture: Picture, names: dict[int, s
             picture.findings.append((problem, f"{where}: {line[:40]}"))
             continue
         index = int(number)
-        if index < 0 or (names and index not in names):
+        if index not in names and (names or not 0 <= index < _MOST_CLASSES):
+            known = ", ".join(f"{i} {n}" for i, n in sorted(names.items())[:10])
             raise UserError(
-                f"{inventory.path(label)}: line {position} has the class number {index}, but the names are"
-                f" {', '.join(f'{i} {n}' for i, n in sorted(names.items())[:10])}: correct the line or the"
-                " names"
+                f"{inventory.path(label)}: line {position} has the class number {str(index)[:40]}, but the"
+                f" names are {known or 'not given (data.yaml)'}: correct the line or the names"
             )
         if max(values) > 2 or min(values) < -1:
             picture.findings.append((_NO_FRACTIONS, f"{where}: {line[:40]}"))
