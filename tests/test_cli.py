@@ -15,29 +15,6 @@ from rfdetr.data.scenes import scenes
 ARCH = "r64-p16-w1-d2-q12"
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Folder of a finished tiny training."""
-    folder = tmp_path_factory.mktemp("run")
-    code = main(
-        [
-            "train",
-            "--data",
-            "digits",
-            "--profile",
-            "smoke",
-            "--out",
-            str(folder),
-            "--steps",
-            "2",
-            "--batch-size",
-            "2",
-        ]
-    )
-    assert code == 0
-    return folder
-
-
 def test_training_writes_checkpoint_and_log(run):
     assert (run / "checkpoint.pt").is_file()
     assert [row["step"] for row in map(json.loads, (run / "log.jsonl").read_text().splitlines())] == [1, 2]
@@ -150,3 +127,34 @@ def test_resuming_with_another_recipe_is_refused(run, capsys):
     code = main(["train", "--profile", "smoke", "--out", str(run), "--steps", "2", "--batch-size", "3"])
     assert code == 2
     assert "batch_size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--data", "digits", "--out", "FILE"], "FILE is a file, not a folder"),
+        (["train", "--data", "digits", "--out", "FILE/x"], "FILE is a file, not a folder"),
+        (["search", "RUN", "--out", "FILE/x"], "FILE is a file, not a folder"),
+        (["train", "--data", "digits", "--patch-sizes", "0,16"], "--patch-sizes takes numbers of at least 1"),
+        (["train", "--data", "digits", "--windows", "0"], "--windows takes numbers of at least 1, not 0"),
+        (["search", "RUN", "--tokens", "-4"], "--tokens takes numbers of at least 1, not -4"),
+        (["search", "RUN", "--decoder-layers", "-1"], "--decoder-layers takes numbers of at least 0, not -1"),
+        (["evaluate", "RUN", "--batch-size", "0"], "--batch-size must be at least 1, not 0"),
+        (["benchmark", "RUN", "--coco", "digits", "--images", "-2"], "--images must be at least 1, not -2"),
+        (["benchmark", "RUN", "--threads", "0"], "--threads must be at least 1, not 0"),
+    ],
+)
+def test_options_that_cannot_be_are_one_line_before_the_work(run, tmp_path, capsys, arguments, words):
+    (tmp_path / "FILE").write_text("kept")
+    places = {"RUN": str(run), "FILE": str(tmp_path / "FILE"), "FILE/x": str(tmp_path / "FILE/x")}
+    given = [places.get(word, word) for word in arguments]
+    assert main(given if "--out" in given else [*given, "--out", str(tmp_path / "new")]) == 2
+    assert words in capsys.readouterr().err and (tmp_path / "FILE").read_text() == "kept"
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_path_that_the_system_refuses_is_one_line(tmp_path, capsys):
+    long = tmp_path / ("n" * 300)
+    assert main(["data", "convert", "digits", str(long)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "name too long" in error and error.count("\n") == 1

@@ -52,6 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (UserError, ArchError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}: check path, permissions and disk", file=sys.stderr)
+        return 2
     except (KeyboardInterrupt, Interrupted, typer.Abort):
         return _interrupted()
     except _USAGE_ERROR as error:

@@ -59,11 +59,24 @@ def open_data(name: str, split: str, skip_missing: bool) -> "DetectionDataset":
 
 
 def numbers(text: str, name: str) -> tuple[int, ...]:
-    """Whole numbers of a text like `64,96,128`; UserError naming the option otherwise."""
+    """Whole numbers of a text like `64,96,128`, each at least 1 (layers: 0); UserError naming the option
+    otherwise.
+    """
     try:
-        return tuple(int(part) for part in text.split(","))
+        found = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"--{name} takes whole numbers with commas, e.g. 64,96,128, not {text!r}") from None
+    least = 0 if name == "decoder-layers" else 1
+    if min(found) < least:
+        raise UserError(f"--{name} takes numbers of at least {least}, not {min(found)}")
+    return found
+
+
+def check_counts(**given: int | None) -> None:
+    """UserError for an option that counts something and is below 1."""
+    for name, value in given.items():
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
 
 
 def with_knobs(base: SearchSpace, **given: str | None) -> SearchSpace:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rfdetr.cli.arguments import Categories, Knobs, Weights, chosen_arch
+from rfdetr.cli.arguments import Categories, Knobs, Weights, check_counts, chosen_arch
 from rfdetr.errors import UserError
 from rfdetr.files import check_folder, check_target
 from rfdetr.networks import open_network
@@ -109,6 +109,7 @@ def benchmark(
     """Time one artifact under one or more protocols and, with --coco, evaluate the same artifact."""
     from rfdetr.benchmark.lab import benchmark_command
 
+    check_counts(threads=threads, batch=batch, samples=samples, images=images)
     if out is not None:
         check_target(out)
     benchmark_command(

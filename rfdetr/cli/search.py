@@ -11,6 +11,7 @@ from rfdetr.cli.arguments import (
     Data,
     SkipMissing,
     Weights,
+    check_counts,
     chosen_data,
     chosen_device,
     numbers,
@@ -189,6 +190,7 @@ def search(
 def _check(given: dict[str, Any]) -> str:
     """The precision of the latencies. UserError for what cannot work, before anything is loaded."""
     from rfdetr.benchmark.runtimes import check_executes
+    from rfdetr.files import check_folder
     from rfdetr.search.budget import check_options
     from rfdetr.search.storage import check_storage
 
@@ -199,15 +201,12 @@ def _check(given: dict[str, Any]) -> str:
         check_options(budget, given["sampler"])
     if given["tokens"] and given["resolutions"]:
         raise UserError("give --tokens or --resolutions, not both: one follows from the other")
-    for name in ("measured", "workers", "threads"):
-        if given[name] < 1:
-            raise UserError(f"--{name} must be at least 1, not {given[name]}")
+    check_counts(**{name: given[name] for name in ("measured", "workers", "threads")})
     if given["max_loss"] is not None and not given["max_loss"] > 0:
         raise UserError(f"--max-loss is a part of AP above 0, e.g. 0.005, not {given['max_loss']:g}")
     if given["storage"]:
         check_storage(given["storage"])
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out takes a folder, and {out} is a file")
+    check_folder(out)
     if worker or given["dry_run"]:
         return ""
     return check_executes(given["runtime"], given["precision"], given["gpu"])

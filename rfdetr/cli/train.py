@@ -11,6 +11,7 @@ from rfdetr.cli.arguments import (
     Knobs,
     SkipMissing,
     Weights,
+    check_counts,
     chosen_arch,
     chosen_data,
     open_data,
@@ -92,9 +93,11 @@ def train(
     --out` alone, goes on with a training that was stopped.
     """
     from rfdetr.cli.start import Options, start
+    from rfdetr.files import check_folder
     from rfdetr.training.evaluations import FILLED, empty_masks
     from rfdetr.training.loop import train as run
 
+    check_folder(out)
     recipe = {
         "steps": steps,
         "batch_size": batch_size,
@@ -169,6 +172,7 @@ def evaluate(
     from rfdetr.files import check_target, write_json
     from rfdetr.training.evaluations import empty_masks, filled_share
 
+    check_counts(batch_size=batch_size)
     if out is not None:
         check_target(out)
     if weights.lower().endswith(".onnx"):
