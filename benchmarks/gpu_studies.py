@@ -47,8 +47,14 @@ SCHEDULE: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("search-bill", ("counted-",)),
 )
 """Study and the beginnings of its parts' names (none: all), most urgent first."""
-NEVER = {"full-search": ("latency",), "search-bill": ("clocked-",), "peers-bench": ("",), "int8": ("",)}
-"""Beginnings of the names of parts that need a quiet processor, or (int8) OpenVINO."""
+NEVER = {
+    "full-search": ("latency",),
+    "search-bill": ("clocked-",),
+    "peers-bench": ("",),
+    "int8": ("",),
+    "domain-baseline": ("",),
+}
+"""Beginnings of the names of parts that need a quiet processor, OpenVINO (int8), or another package."""
 _LIMIT = 15 << 20  # bytes of an archive
 _RESERVE = 25.0  # seconds kept for collecting and packing
 

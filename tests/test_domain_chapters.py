@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from domain_case import EVERY, GAIN, folder, study, without
+from domain_case import EVERY, GAIN, SIZES, baseline, folder, study, without
 
+from rfdetr.arch import PRESETS
 from rfdetr.data.scenes import scenes
 from rfdetr.experiments import (
+    ch04_share,
     ch09_analysis,
+    ch09_convolution_reading,
     ch09_cost,
     ch09_reading,
     ch09_shown,
@@ -25,7 +28,9 @@ from rfdetr.experiments import (
     ch_h_claims,
     ch_i_predictions,
 )
+from rfdetr.experiments.ch04_learning import BACKWARD
 from rfdetr.experiments.ch09_intervals import FEW
+from rfdetr.model.config import preset_config
 from rfdetr.model.detections import Detections
 from rfdetr.plots import domains as figures
 from rfdetr.plots.pictures import _pairs
@@ -93,6 +98,28 @@ def test_cost_scales_with_what_is_assumed():
     assert whole["the printed grid"] > whole["the grid of the profile t4"]
     rest = one[one["stage"] != "all"].groupby("grid")["hours"].sum()
     assert rest.to_dict() == pytest.approx(whole.to_dict())
+
+
+def test_trainings_are_counted_with_all_groups_of_queries():
+    from rfdetr.benchmark.flops import analytic_table
+    from rfdetr.experiments.ch02_search_space import supernet_config
+
+    images, passes = 100, 1 + BACKWARD
+    epochs = ch09_cost.printed_epochs()
+    found = ch09_cost.estimate(images, 30, 8.0, 1.0).set_index(["grid", "stage"])["peta"]
+    for name, (space, _) in ch09_cost.GRIDS.items():
+        config = supernet_config(space)
+        deployed = analytic_table(config, space.archs())["gflops"].mean() * passes * images * epochs / 1e6
+        # Thirteen groups of queries go through the decoder, whose part of a network is small.
+        assert 1.05 < found[name, "training with weight sharing"] / deployed < 2
+    tuned = [
+        ch04_share.training_operations(preset_config(name), [PRESETS[name].arch], groups)[0]
+        for groups in (13, 1)
+        for name in ch09_cost.SIZES
+    ]
+    stage = f"fine-tuning of {len(ch09_cost.SIZES)} sizes"
+    assert found["the printed grid", stage] == pytest.approx(sum(tuned[:3]) * passes * images * epochs / 1e15)
+    assert sum(tuned[:3]) > sum(tuned[3:])
 
 
 def test_transfer_of_all_targets(whole):
@@ -278,6 +305,52 @@ def test_domains_may_go_one_by_one(complete):
         assert tables["losses"]["low"].isna().all() == (left < FEW)
 
 
+def test_what_the_plan_lacks_is_named_with_its_command(complete, whole):
+    assert ch09_reading.missing_words(complete) == "" == ch09_reading.missing_words(None)
+    some = ch09_reading.missing_words(study(DOMAINS[:3], ("nas", "fixed", "epochs")))
+    lines = dict(zip(ch09_reading.PARTS, some.splitlines()[2:], strict=True))
+    for what, (_, names) in ch09_reading.PARTS.items():
+        assert all(f"--part {name}" in lines[what] for name in names), what
+    assert "bccd" not in lines["searched"] and "deeppcb" in lines["searched"]
+    assert all(name in lines["from_scratch"] for name in EVERY)
+    # Only what is planned of it is missing.
+    assert "deeppcb" in lines["other_lengths"] and "chess_pieces" not in lines["other_lengths"]
+    assert all(name in lines["real_prior"] for name in SIZES.priors) and "deeppcb" not in lines["real_prior"]
+    assert "bccd (has 1)" in lines["seeds"] and "deeppcb" not in lines["seeds"]
+    # `whole` has two of three seeds of six domains, and everything else of them.
+    rest = ch09_reading.missing_words(whole, "fine_tuned", "seeds").splitlines()[2:]
+    assert "bccd" not in rest[0] and "chess_pieces" in rest[0] and "bccd (has 2)" in rest[1]
+
+
+def test_the_baseline_stands_beside_the_benchmark(complete, whole):
+    for result, seeds in ((complete, 1), (whole, 2), (without(whole, "raccoon"), 1)):
+        beside = baseline(result, seeds=seeds)
+        count = beside.tables["tests"]["domain"].nunique()
+        table = ch09_convolution_reading.per_domain(result, beside)
+        assert len(table) == count and (table["seeds"] == seeds).all()
+        assert (table["convolution"] > table["convolution_deployed"]).all()
+        found = ch09_convolution_reading.compared(result, beside).set_index(["against", "target"])
+        row = found.loc[("searched", "S")]
+        assert row["difference"] == pytest.approx(-0.1, abs=1e-3) and row["domains"] == count
+        assert row["answer"] == ("no, the opposite" if count >= FEW else f"needs {FEW} domains")
+        assert found.loc[("searched, from scratch", "S"), "difference"] > row["difference"]
+        each = ch09_convolution_reading.differences(result, beside)
+        assert len(each) == 3 * (count + 1)
+        text = ch09_convolution_reading.said(found.reset_index())
+        assert ("the searched one is better" in text) == (count >= FEW) and text.count("target") == 3
+    times = ch09_convolution_reading.latencies(beside).set_index(["network", "protocol"])
+    assert times.loc[("searched, S", "buffered"), "median_ms"] == pytest.approx(2.1)
+    ratios = ch09_convolution_reading.ratios(beside).set_index("network")["ratio"]
+    assert ratios["searched, S"] == pytest.approx(2) and ratios["convolution, deployed"] == pytest.approx(
+        4 / 3
+    )
+    assert "Not there" in ch09_convolution_reading.words(beside)
+    assert "Not there" not in ch09_convolution_reading.words(baseline(complete))
+    assert ch09_convolution_reading.per_domain(study(["crowd"]), beside)["convolution"].notna().all()
+    nothing = ch09_convolution_reading.compared(study(["crowd"]), beside)
+    assert nothing.empty and ch09_convolution_reading.said(nothing) == ""
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return tmp_path_factory.mktemp("store")
@@ -312,6 +385,8 @@ def test_a_page_says_what_is_missing(name, case, whole, complete, store, monkeyp
         IPython.display, "display", lambda shown, **_: texts.append(str(getattr(shown, "data", "")))
     )
     monkeypatch.setattr(ch09_reading, "load", lambda: result)
+    beside = None if case in ("none", "searched in part") else baseline(result)
+    monkeypatch.setattr(ch09_convolution_reading, "load", lambda: beside)
     cells = nbformat.read(package_root() / "notebooks" / f"{name}.ipynb", 4).cells
     scope: dict[str, object] = {}
     for cell in cells:
@@ -326,10 +401,15 @@ def test_a_page_says_what_is_missing(name, case, whole, complete, store, monkeyp
         # The two domains that are run afresh remain few.
         fresh = name in PAGES[:3]
         assert "Not in this copy" not in page and page.count("nothing can be said") == fresh
+        assert "Of the plan not done" not in page and "baseline is not in" not in page
         return
     gone = set(DOMAINS) - set([] if result is None else result.tables["tests"]["domain"])
     if name == "F_fine_tuning" and case == "searched in part":
         gone = set(DOMAINS)
+    if result is not None:
+        assert page.count("Of the plan not done") == 1
+    if name == "09_rf100vl":
+        assert ("baseline is not in this copy" in page) == (beside is None)
     assert page.count("Not in this copy") == 1
     said = page.split("Not in this copy")[1]
     assert case == "none" or all(domain in said for domain in gone)

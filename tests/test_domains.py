@@ -186,6 +186,9 @@ def test_a_whole_run(smoke):
         if row.kind in ("nas", "fixed"):
             ap = analysis.grid_of(smoke, "test", row.domain, row.seed)[order[row.arch]]
             assert ap == pytest.approx(row.AP, abs=2e-5)
+    trainings = smoke.tables["trainings"]
+    assert len(trainings) == 2 * 2 * 2 and (trainings["seconds"] >= 0).all()
+    assert (trainings["steps"] == SMOKE.steps).all() and set(trainings["domain"]) == {"colours", "crowd"}
     assert smoke.network().config.num_classes == 13
     assert smoke.tables["domains"].set_index("domain").loc["crowd", "objects_per_image"] > 10
     assert smoke.record["missing"] == []

@@ -1,8 +1,12 @@
 """Chapter I's masks: pictures with polygons in the repository, a segmenter for a moment, hits by mask."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
+from rfdetr.data.registry import SHARES, load_dataset
+from rfdetr.data.scenes import scenes
 from rfdetr.experiments import ch09_reading, ch_i_masks, ch_i_predictions
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.profiles import PROFILES
@@ -19,15 +23,18 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sweets(store):
-    return ch_i_masks.pictures(store)
+    return ch_i_masks.pictures(store, "kuih")
 
 
-def test_the_pictures_of_the_repository_have_masks_where_their_boxes_are(sweets):
+@pytest.mark.parametrize("name", ch_i_masks.SETS)
+def test_the_pictures_of_the_repository_have_masks_where_their_boxes_are(name, store):
+    splits = ch_i_masks.pictures(store, name)
     readme = (package_root() / "results" / "test-pictures" / "README.md").read_text("utf-8")
-    assert f"| `{ch_i_masks.FILE}` | {len(sweets['train'])} + {len(sweets['test'])} |" in readme
+    counts = f"{len(splits['train'])} + {len(splits['test'])}"
+    assert f"| `{ch_i_masks.file_of(name)}` | {counts} |" in readme
     apart = []
-    for split, dataset in sweets.items():
-        assert dataset.split == split and dataset.has_masks and dataset.name == ch_i_masks.NAME
+    for split, dataset in splits.items():
+        assert dataset.split == split and dataset.has_masks and dataset.name == name
         for index in range(len(dataset)):
             pixels, target = dataset[index]
             assert pixels.shape == (128, 128, 3) and len(target)
@@ -39,12 +46,35 @@ def test_the_pictures_of_the_repository_have_masks_where_their_boxes_are(sweets)
                 assert (ends[:2] > wanted[:2] - 1.5).all() and (ends[2:] < wanted[2:] + 1.5).all()
                 apart.append(np.abs(ends - wanted).max())
     assert np.median(apart) < 1 and max(apart) < 8
-    ids = [{image["id"] for image in dataset.coco["images"]} for dataset in sweets.values()]
-    assert all(len(found) == len(dataset) for found, dataset in zip(ids, sweets.values(), strict=True))
+    ids = [{image["id"] for image in dataset.coco["images"]} for dataset in splits.values()]
+    assert all(len(found) == len(dataset) for found, dataset in zip(ids, splits.values(), strict=True))
 
 
 def test_no_file_no_pictures(store, tmp_path):
-    assert ch_i_masks.pictures(store, tmp_path) is None
+    assert ch_i_masks.pictures(store, "kuih", tmp_path) is None
+
+
+def test_the_middles_of_pictures(tmp_path):
+    source = scenes("digits", "test", size=8, canvas=96)
+    middle = ch_i_masks.Centres(source, 48)
+    assert 0 < len(middle) <= 8 and middle.has_masks and middle.class_names == source.class_names
+    whole = {source[i][1].image_id: source[i] for i in range(8)}
+    for index in range(len(middle)):
+        pixels, target = middle[index]
+        picture, truth = whole[target.image_id]
+        assert np.array_equal(pixels, picture[24:72, 24:72]) and target.size == (48, 48)
+        assert 0 < len(target) <= len(truth) and target.masks.shape[1:] == (48, 48)
+    large = ch_i_masks.Centres(source, 200)
+    assert len(large) == 8 and all(np.array_equal(large[i][0], source[i][0]) for i in range(8))
+    ch_i_masks.pack([middle], tmp_path / "test-pictures" / ch_i_masks.file_of("middle"))
+    with zipfile.ZipFile(tmp_path / "test-pictures" / ch_i_masks.file_of("middle")) as file:
+        file.extractall(tmp_path / "middle")
+    again = load_dataset(tmp_path / "middle", "test", shares=dict.fromkeys(SHARES, 0.0), masks=True)
+    assert len(again) == len(middle)
+    for index in range(len(middle)):
+        (_, target), (_, truth) = again[index], middle[index]
+        assert target.labels.equal(truth.labels) and target.masks.equal(truth.masks)
+        np.testing.assert_allclose(target.boxes.numpy(), truth.boxes.numpy(), atol=2e-3)
 
 
 def test_packing_keeps_the_objects(sweets, tmp_path):
@@ -53,8 +83,8 @@ def test_packing_keeps_the_objects(sweets, tmp_path):
         ch_i_masks.pack(some, tmp_path / "test-pictures" / f"{name}.zip")
     one, two = ((tmp_path / "test-pictures" / f"{name}.zip").read_bytes() for name in ("a", "b"))
     assert one == two
-    (tmp_path / "test-pictures" / "a.zip").rename(tmp_path / "test-pictures" / ch_i_masks.FILE)
-    again = ch_i_masks.pictures(Store(tmp_path / "store"), tmp_path)
+    (tmp_path / "test-pictures" / "a.zip").rename(tmp_path / "test-pictures" / ch_i_masks.file_of("kuih"))
+    again = ch_i_masks.pictures(Store(tmp_path / "store"), "kuih", tmp_path)
     for split, source in zip(("train", "test"), some, strict=True):
         for index in range(4):
             (picture, target), (pixels, truth) = again[split][index], source[index]

@@ -13,7 +13,7 @@ def results(
         str,
         typer.Argument(
             help="full-search, search-regret, search-bill, ranking, sampling-study, precision-study,"
-            " fourteen-domains, int8, peers-bench or ablation-study: minutes to hours each."
+            " fourteen-domains, domain-baseline, int8, peers-bench or ablation-study: minutes to hours each."
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: the committed one.")] = None,

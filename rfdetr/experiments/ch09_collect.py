@@ -1,8 +1,9 @@
 """The miniature benchmark as a kept result: tables, per-picture results, the whole grids, the base.
 
-Tables: `domains` (one row per domain), `tests` (one row per tested network), `grid` (the sub-networks and
-their GFLOPs), `detections` (of `ch09_shown`). Arrays: `resampled` [tests, R]; `per-image-*`
-(`base.per_image.joined`, in the order of `tests`); and for every domain and seed `val:DOMAIN:SEED`,
+Tables: `domains` (one row per domain), `tests` (one row per tested network), `trainings` (one row per
+supernet that was trained: steps, wall seconds, device), `grid` (the sub-networks and their GFLOPs),
+`detections` (of `ch09_shown`). Arrays: `resampled` [tests, R]; `per-image-*` (`base.per_image.joined`, in the
+order of `tests`); and for every domain and seed `val:DOMAIN:SEED`,
 `test:DOMAIN:SEED` [N] and `again:DOMAIN:SEED` [r, N], AP of all sub-networks as whole numbers of 16 bits.
 """
 
@@ -42,6 +43,7 @@ def keep(finished: "Finished") -> None:
         {
             "domains": _domains(finished, parts),
             "tests": tests,
+            "trainings": _trainings(finished, parts),
             "grid": _grid(finished),
             "detections": detections(finished),
         },
@@ -83,6 +85,20 @@ def _tests(
             tests.append(test)
             arrays.append(per_image.packed(per_image.one_of(stored, number)))
     return pd.DataFrame(rows), resampled(tests), arrays
+
+
+def _trainings(finished: "Finished", parts: list[str]) -> "pd.DataFrame":
+    """Seconds are wall time, of a machine that may have done other things as well."""
+    import pandas as pd
+
+    rows = []
+    for name in parts:
+        record, part = finished.records[name], finished.plan.parts[name]
+        if "step_s" in record["value"]:
+            head = {"part": name, "domain": record["value"]["domain"], "seed": part.options["seed"]}
+            about = {key: record["value"][key] for key in ("steps", "seconds", "step_s", "loss", "skipped")}
+            rows.append({**head, **about, "device": record["made"]["device"]})
+    return pd.DataFrame(rows)
 
 
 def _grids(finished: "Finished", parts: list[str]) -> dict[str, np.ndarray]:

@@ -7,9 +7,11 @@ the caller.
 
 from typing import TYPE_CHECKING
 
-from rfdetr.arch import PRESETS, SEARCH_GRID, TRAINING_GRID, SearchSpace
+from rfdetr.arch import PRESETS, SEARCH_GRID, TRAINING_GRID, Arch, SearchSpace
 from rfdetr.experiments.base.profiles import PROFILES
 from rfdetr.experiments.ch04_learning import BACKWARD
+from rfdetr.experiments.ch04_share import training_operations
+from rfdetr.model.config import ModelConfig
 from rfdetr.paper.verdicts import claims
 
 if TYPE_CHECKING:
@@ -75,19 +77,23 @@ def _stages(
     epochs: int,
     tuned_epochs: int | None,
 ) -> dict[str, float]:
-    """GFLOPs of each stage on one data set."""
-    from rfdetr.benchmark.flops import analytic, analytic_table
+    """GFLOPs of each stage on one data set; trainings with all groups of queries."""
     from rfdetr.experiments.ch02_search_space import supernet_config
     from rfdetr.model.config import preset_config
     from rfdetr.search import cost
 
     config = supernet_config(training)
-    step = float(analytic_table(config, training.archs())["gflops"].mean()) * (1 + BACKWARD)
+    step = float(training_operations(config, training.archs(), config.groups).mean()) / 1e9 * (1 + BACKWARD)
     whole = float(cost.grid_flops(supernet_config(search), search)["shared_gflops"].iloc[-1])
-    alone = sum(analytic(preset_config(name), PRESETS[name].arch).gflops for name in SIZES) * (1 + BACKWARD)
+    alone = sum(_own_step(preset_config(name), PRESETS[name].arch) for name in SIZES)
     tuned = epochs if tuned_epochs is None else tuned_epochs
     return {
         "training with weight sharing": step * train_images * epochs,
         "search, all sub-networks": whole * val_images,
         f"fine-tuning of {len(SIZES)} sizes": alone * train_images * tuned,
     }
+
+
+def _own_step(config: ModelConfig, arch: Arch) -> float:
+    """GFLOPs of one image's pass forward and back in the training of one architecture."""
+    return float(training_operations(config, [arch], config.groups)[0]) / 1e9 * (1 + BACKWARD)

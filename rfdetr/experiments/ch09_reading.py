@@ -25,6 +25,18 @@ KINDS = {
     "real_prior": "prior_nas",
 }
 """What the study does on a domain -> a kind of test that shows that it was done."""
+PARTS = {
+    "searched": ("the base trained further and searched", ("first-tune",)),
+    "fine_tuned": (
+        "chosen and fixed networks trained further alone, the supernet trained on",
+        ("first-alone",),
+    ),
+    "from_scratch": ("the same from random weights", ("first-scratch",)),
+    "other_lengths": ("the middle choice trained for other lengths", ("epochs",)),
+    "real_prior": ("a base pre-trained on the other real sets, too", ("prior",)),
+    "seeds": ("further trainings of searched domains", ("seed1", "seed2")),
+}
+"""Parts of the study in words, and how the names of those parts begin."""
 
 
 def load(root: Path | None = None) -> "Kept | None":
@@ -83,6 +95,42 @@ def words(result: "Kept | None", what: str = "searched") -> str:
     if len(gone):
         text += f" **Not in this copy:** {', '.join(gone['domain'])}; {command} goes on with them."
     return text
+
+
+def missing_words(result: "Kept | None", *which: str) -> str:
+    """What of the plan is not in the result, each with the command that makes it; Markdown, "" where all is.
+
+    which: keys of `PARTS`, in their order; none: all of them. A result that is not there is not in parts, and
+    `words` says how to make it.
+    """
+    if result is None:
+        return ""
+    lines = []
+    for what in which or PARTS:
+        phrase, begin = PARTS[what]
+        gone = _unfinished(result) if what == "seeds" else _gone(result, what)
+        if gone:
+            commands = " ".join(f"--part {name}" for name in begin)
+            lines.append(f"- {phrase}: {', '.join(gone)} (`python -m rfdetr results {NAME} {commands}`)")
+    if not lines:
+        return ""
+    keep = f"`python -m rfdetr results {NAME} --minutes 0` then keeps what is done."
+    return "\n".join([f"Of the plan not done, or not in this copy ({keep}):", "", *lines])
+
+
+def _gone(result: "Kept", what: str) -> list[str]:
+    """Planned domains that do not have this."""
+    sizes = SIZES[result.record["provenance"]["profile"]]
+    planned = {"other_lengths": sizes.epochs, "real_prior": sizes.priors}
+    there = names(result, what)
+    return [d for d in planned.get(what, (*sizes.real, *sizes.embedded)) if d not in there]
+
+
+def _unfinished(result: "Kept") -> list[str]:
+    """Domains that are searched with fewer seeds than planned, each with their number."""
+    sizes = SIZES[result.record["provenance"]["profile"]]
+    found = coverage(result).set_index("domain")["searched"]
+    return [f"{d} (has {n})" for d, n in found.items() if 0 < n < sizes.seeds]
 
 
 def few_words(count: int) -> str:

@@ -1,38 +1,46 @@
-"""Masks on a small real set: a segmenter trained for the page with predictions, its pictures in the
-repository.
+"""Masks on the three real sets that have them: segmenters trained for the page with predictions, their
+pictures in the repository.
 
 Source: v2 Appendix M and Figure 8, whose second half shows masks. The detector that the miniature benchmark
 starts from (`ch09_domains`) gets a mask head and is trained further with weight sharing on a few dozen
-pictures of sweets on plates, where every object has a polygon.
+pictures of each set.
 """
 
 import io
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rfdetr.arch import Arch, SearchSpace
-from rfdetr.data.dataset import DetectionDataset
+from rfdetr.data.dataset import DetectionDataset, Target, digest
 from rfdetr.data.registry import SHARES, load_dataset
+from rfdetr.data.transforms import crop_to
 from rfdetr.experiments.base import fitting, kept
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.parts import Place
 from rfdetr.experiments.base.profiles import PROFILES, Profile
 from rfdetr.experiments.ch_i_predictions import Shown
 from rfdetr.files import atomic_path, sha256_file
+from rfdetr.model.detections import encode_masks
 from rfdetr.model.weights import with_classes, with_mask_head
 
 if TYPE_CHECKING:
     from rfdetr.experiments.base.kept import Kept
     from rfdetr.model.detector import RFDETR
 
-NAME = "kuih"
-FILE = "kuih-masks.zip"
+SETS = {
+    "kuih": "sweets on plates",
+    "dsb2018_nuclei": "nuclei of cells under microscopes",
+    "tomato_rugoso": "leaves, stems, flowers and fruit of tomatoes",
+}
+"""Real sets with masks, and what they show."""
+SIDE = 128
+"""px of the pictures in the repository."""
 MODULES = (*fitting.MODULES, "rfdetr.data.registry")
 _LEAST = 0.02  # score from which a detection is looked at
 _QUALITY, _DIGITS = 78, 1  # of the JPEG files; of the polygons' corners, px
@@ -53,17 +61,73 @@ class Masked:
 _CPU = Masked(
     240,
     8,
-    SearchSpace((96, 128), (8, 16), (1,), (3,), (20,)),
-    {"few tokens": Arch(96, 16, 1, 3, 20), "many tokens": Arch(128, 8, 1, 3, 20)},
+    SearchSpace((96, 128), (8, 16), (1,), (3,), (60,)),
+    {"few tokens": Arch(96, 16, 1, 3, 36), "many tokens": Arch(128, 8, 1, 3, 60)},
 )
 _SMOKE = Masked(2, 2, SearchSpace((64,), (16,), (1,), (1,), (10,)), {"few tokens": Arch(64, 16, 1, 1, 10)})
 MASKED = {"cpu": _CPU, "smoke": _SMOKE}
 """By profile; other profiles take that of cpu."""
 
 
+class Centres(DetectionDataset):
+    """The middle of every picture of a set with masks, `side` px each way, not resized; pictures without an
+    object there are left out.
+
+    For pictures whose objects would be a few pixels wide if the whole was made small.
+    """
+
+    def __init__(self, source: DetectionDataset, side: int = SIDE) -> None:
+        self.name, self.split, self.flip = source.name, source.split, source.flip
+        self.category_ids, self._fingerprint = source.category_ids, source.fingerprint
+        cut = (self._middle(*source[index], side) for index in range(len(source)))
+        self._items = [(pixels, target) for pixels, target in cut if len(target)]
+
+    @staticmethod
+    def _middle(pixels: np.ndarray, target: Target, side: int) -> tuple[np.ndarray, Target]:
+        height, width = pixels.shape[:2]
+        high, wide = min(side, height), min(side, width)
+        pixels, target = crop_to(pixels, target, (height - high) // 2, (width - wide) // 2, high, wide)
+        return pixels, replace(target, size=(high, wide))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, Target]:
+        """Picture and objects of the middle."""
+        return self._items[index]
+
+    @property
+    def coco(self) -> dict[str, Any]:
+        """Ground truth in pixels of the middles, masks as run-length codes."""
+        images, annotations = [], []
+        for pixels, target in self._items:
+            height, width = pixels.shape[:2]
+            images.append({"id": target.image_id, "height": height, "width": width})
+            assert target.masks is not None
+            codes = encode_masks(target.masks.numpy())
+            for label, box, code in zip(target.labels, target.boxes.numpy(), codes, strict=True):
+                size = box[2:] * [width, height]
+                corner = box[:2] * [width, height] - size / 2
+                head = {"id": len(annotations) + 1, "image_id": target.image_id, "iscrowd": 0}
+                shape = {"bbox": [*corner.tolist(), *size.tolist()], "area": float(size.prod())}
+                name = self.category_ids.id_of(int(label))
+                annotations.append({**head, "category_id": name, **shape, "segmentation": code})
+        return {"images": images, "annotations": annotations, "categories": self.category_ids.to_coco()}
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the source and the cut."""
+        return digest(self._fingerprint, [target.size for _, target in self._items])
+
+    @property
+    def has_masks(self) -> bool:
+        """Always."""
+        return True
+
+
 def pack(splits: Sequence[DetectionDataset], path: Path) -> None:
-    """Write splits with their pictures as they come, and their polygons in pixels of these, as a COCO folder
-    in a zip file.
+    """Write splits with their pictures as they come, and their masks in pixels of these, as a COCO folder in
+    a zip file. Polygons are made smaller with their pictures, run-length codes must be of their size.
     """
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
         for dataset in splits:
@@ -85,7 +149,11 @@ def pack(splits: Sequence[DetectionDataset], path: Path) -> None:
 
 
 def _small(annotation: dict[str, Any], scale: tuple[float, float]) -> dict[str, Any]:
-    """An annotation with polygons in a picture of another size."""
+    """An annotation in a picture of another size."""
+    if isinstance(annotation["segmentation"], dict):
+        assert scale == (1, 1)
+        box = np.round(annotation["bbox"], _DIGITS).tolist()
+        return {**annotation, "bbox": box}
     polygons = [
         np.round(np.reshape(polygon, (-1, 2)) * scale, _DIGITS).ravel().tolist()
         for polygon in annotation["segmentation"]
@@ -108,17 +176,24 @@ def _write(file: zipfile.ZipFile, name: str, content: bytes, how: int) -> None:
     file.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, how)
 
 
-def pictures(store: Store, root: Path | None = None) -> dict[str, DetectionDataset] | None:
-    """Training and test pictures by split, from the file in the repository; None where it is not there."""
-    path = (root or kept.results_root()) / "test-pictures" / FILE
+def file_of(name: str) -> str:
+    """The file with the pictures of a set, in `results/test-pictures`."""
+    return f"{name}-masks.zip"
+
+
+def pictures(store: Store, name: str, root: Path | None = None) -> dict[str, DetectionDataset] | None:
+    """Training and test pictures of a set by split, from the file in the repository; None where it is not
+    there.
+    """
+    path = (root or kept.results_root()) / "test-pictures" / file_of(name)
     if not path.is_file():
         return None
 
     def build(work: Path) -> None:
         with zipfile.ZipFile(path) as file:
-            file.extractall(work / NAME)
+            file.extractall(work / name)
 
-    folder = store.artifact("mask-pictures", {"file": sha256_file(path), "folder": NAME}, build) / NAME
+    folder = store.artifact("mask-pictures", {"file": sha256_file(path), "folder": name}, build) / name
     none = dict.fromkeys(SHARES, 0.0)
     return {split: load_dataset(folder, split, shares=none, masks=True) for split in ("train", "test")}
 
@@ -173,4 +248,4 @@ def predicted(model: "RFDETR", test: DetectionDataset, profile: Profile) -> Show
         found[words] = model.predict(pixels, arch, threshold=_LEAST)
         scores = np.sort(np.concatenate([each.scores for each in found[words]]))[::-1]
         thresholds[words] = float(scores[min(objects, len(scores)) - 1]) if len(scores) else _LEAST
-    return Shown(NAME, test, found, thresholds)
+    return Shown(test.name, test, found, thresholds)

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 THRESHOLD = 0.4
 """Score from which a detection is drawn and counted."""
 WORDS = {("nas", "N"): "searched, N", ("nas", "M"): "searched, M", ("fixed", "M"): "fixed, M"}
-"""Networks in words; the last is the baseline: the architecture that the base would take."""
+"""Networks in words; the last is a baseline: the architecture that the base would take."""
+CONVOLUTION = "convolutional"
+"""The other baseline in words, on real pictures (`ch09_convolution`)."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,31 @@ def pictures(domain: str, root: Path | None = None) -> DetectionDataset | None:
     return Packed(path, "test") if path.is_file() else None
 
 
-def real(result: "Kept | None", root: Path | None = None) -> Iterator[Shown]:
-    """The real domains whose pictures and detections are both there."""
+def real(result: "Kept | None", root: Path | None = None, baseline: "Kept | None" = None) -> Iterator[Shown]:
+    """The real domains whose pictures and detections are both there.
+
+    baseline: of `ch09_convolution`; where it has the domain, its detections stand beside the others.
+    """
     table = None if result is None else result.tables.get("detections")
     for domain in PICTURED:
         dataset = pictures(domain, root)
         if table is None or dataset is None or domain not in set(table["domain"]):
             continue
         own = table[table["domain"] == domain]
-        found = {}
-        for kind, target in SHOWN:
-            part = own[(own["kind"] == kind) & (own["target"] == target)]
-            rows = dict(iter(part.groupby("image")))
-            found[WORDS[kind, target]] = [
-                _detections(dataset, image, rows.get(image)) for image in range(len(dataset))
-            ]
-        yield Shown(domain, dataset, found)
+        parts = {
+            WORDS[kind, target]: own[(own["kind"] == kind) & (own["target"] == target)]
+            for kind, target in SHOWN
+        }
+        if baseline is not None and domain in set(baseline.tables["tests"]["domain"]):
+            beside = baseline.tables["detections"]
+            parts[CONVOLUTION] = beside[beside["domain"] == domain]
+        yield Shown(domain, dataset, {label: _all(dataset, part) for label, part in parts.items()})
+
+
+def _all(dataset: DetectionDataset, part: "pd.DataFrame") -> list[Detections]:
+    """The detections of every picture, from the rows of one network."""
+    rows = dict(iter(part.groupby("image")))
+    return [_detections(dataset, image, rows.get(image)) for image in range(len(dataset))]
 
 
 def _detections(dataset: DetectionDataset, image: int, rows: "pd.DataFrame | None") -> Detections:

@@ -15,6 +15,7 @@ from rfdetr.experiments import (
     ch05_regret,
     ch06_int8,
     ch07_contest,
+    ch09_convolution,
     ch09_study,
     ch10_miniature,
 )
@@ -34,6 +35,7 @@ STUDIES = {
         ch06_int8.STUDY,
         ch07_contest.STUDY,
         ch09_study.STUDY,
+        ch09_convolution.STUDY,
         ch10_miniature.STUDY,
     )
 }
