@@ -46,7 +46,6 @@ class Standin(nn.Module):
             self.seen.append((float(images.min()), float(images.max()), targets))
             wanted = targets[..., 1:].sum(1, keepdim=True) / 100
             return {"total_loss": ((cells[..., :4] - wanted) ** 2).mean() + (cells[..., 4:] ** 2).mean()}
-        assert self.head.export
         side = raw.shape[-1]
         line = (torch.arange(side) + 0.5) * 16
         centres = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(1, -1, 2)

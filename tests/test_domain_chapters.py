@@ -329,6 +329,9 @@ def test_the_baseline_stands_beside_the_benchmark(complete, whole):
         table = ch09_convolution_reading.per_domain(result, beside)
         assert len(table) == count and (table["seeds"] == seeds).all()
         assert (table["convolution"] > table["convolution_deployed"]).all()
+        rows = ch09_convolution_reading.means(result, beside).set_index("kind")
+        assert rows.index[0] == "convolution" and rows.loc["convolution", "N"] == rows.loc["convolution", "M"]
+        assert (rows["domains"] == count).all() and {"fixed", "nas", "nas_tuned"} < set(rows.index)
         found = ch09_convolution_reading.compared(result, beside).set_index(["against", "target"])
         row = found.loc[("searched", "S")]
         assert row["difference"] == pytest.approx(-0.1, abs=1e-3) and row["domains"] == count

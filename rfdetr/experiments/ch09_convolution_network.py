@@ -102,9 +102,9 @@ def fit(
             loss = model(values(data.images[0][0]), labels(data.targets[0], side))["total_loss"]
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            if math.isfinite(float(loss)):
+            if math.isfinite(number := float(loss.detach())):
                 optimizer.step()
-                state["losses"] = [*state["losses"][-19:], float(loss)]
+                state["losses"] = [*state["losses"][-19:], number]
             else:
                 state["skipped"] += 1
             state["step"] += 1

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 AGAINST = ("fixed", "nas", "nas_tuned", "scratch_nas")
 """Kinds of the benchmark with which the baseline is compared."""
+NAMES = {
+    KIND["evaluation"]: "convolutional, all pairs",
+    KIND["deployed"]: "convolutional, as deployed",
+    **{kind: KINDS[kind] for kind in AGAINST},
+}
+"""Kinds in words."""
 COMMAND = f"`python -m rfdetr results {NAME} --device cpu`"
 
 
@@ -60,6 +66,23 @@ def joined(study: Kept, baseline: Kept) -> Kept:
     return Kept(
         {**study.tables, "tests": tests}, study.record, study.folder, {**study.arrays, "resampled": again}
     )
+
+
+def means(study: Kept, baseline: Kept) -> "pd.DataFrame":
+    """Mean AP over the domains that both have, one row per kind (the baseline's first) and one column per
+    target, and of how many domains: kind, network, the targets, domains.
+
+    Without targets the baseline's AP is the same for all.
+    """
+    whole = joined(study, baseline).tables["tests"]
+    both = set(baseline.tables["tests"]["domain"]) & set(study.tables["tests"]["domain"])
+    found = analysis.averages(whole[whole["domain"].isin(both)])
+    found = found[found["kind"].isin(NAMES)]
+    wide = found.pivot(index="kind", columns="target", values="AP")
+    wide = wide[[target for target in study.record["limits"] if target in wide]]
+    wide = wide.join(found.groupby("kind")["domains"].min())
+    wide = wide.loc[[kind for kind in NAMES if kind in wide.index]].reset_index()
+    return wide.assign(network=wide["kind"].map(NAMES))
 
 
 def per_domain(study: Kept, baseline: Kept) -> "pd.DataFrame":
