@@ -52,10 +52,10 @@ def pace_part(place: Place, profile: str, domain: str, seed: int, steps: int) ->
 
 
 def recipe_part(
-    place: Place, profile: str, domain: str, seed: int, recipe: Mapping[str, Any], side: int
+    place: Place, profile: str, domain: str, seed: int, recipe: Mapping[str, Any], side: int, share: float
 ) -> dict[str, Any]:
-    """What a recipe reaches on the validation pictures of an embedded domain in the time that it has."""
-    model, found = _trained(place, profile, domain, seed, recipe, side)
+    """What a recipe reaches on the validation pictures of an embedded domain in a share of the time."""
+    model, found = _trained(place, profile, domain, seed, recipe, side, share)
     val = open_domain(place, SIZES[profile], domain, "val")
     path = place.work / "val.onnx"
     convolution.export(model, side, val, MODES[0], path)
@@ -90,12 +90,18 @@ def train_part(
 
 
 def _trained(
-    place: Place, profile: str, domain: str, seed: int, recipe: Mapping[str, Any], side: int
+    place: Place,
+    profile: str,
+    domain: str,
+    seed: int,
+    recipe: Mapping[str, Any],
+    side: int,
+    share: float = 1.0,
 ) -> tuple[Any, dict[str, Any]]:
-    """The trained network, and what its training was."""
+    """The trained network, and what its training was. share: part of the time of the supernet's training."""
     sizes = SIZES[profile]
     train = open_domain(place, sizes, domain, "train")
-    allowed = sizes.steps * place.value(f"pace-{domain}")["step_s"]
+    allowed = share * sizes.steps * place.value(f"pace-{domain}")["step_s"]
     model = network(train.num_classes, seed)
     whole = {**recipe, "batch_size": sizes.batch_size, "seed": seed}
     done = convolution.fit(model, train, whole, allowed, side, place.work)
