@@ -111,7 +111,7 @@ def test_trainings_are_counted_with_all_groups_of_queries():
         config = supernet_config(space)
         deployed = analytic_table(config, space.archs())["gflops"].mean() * passes * images * epochs / 1e6
         # Thirteen groups of queries go through selection, decoder and heads, and only one is deployed.
-        assert 2 < found[name, "training with weight sharing"] / deployed < 13
+        assert 1.1 < found[name, "training with weight sharing"] / deployed < 13
     tuned = [
         ch04_share.training_operations(preset_config(name), [PRESETS[name].arch], groups)[0]
         for groups in (13, 1)

@@ -120,8 +120,8 @@ def parts(profile: Profile, seed: int) -> list[Part]:
     for name, recipe in own.recipes.items():
         options = {**common, "domain": own.chosen_on, "seed": seed, "side": own.side, "recipe": dict(recipe)}
         options["share"] = RECIPE_SHARE
-        needs = (f"pace-{own.chosen_on}",)
-        found.append(Part(f"recipe-{name}", f"{_CALL}:recipe_part", options, needs, "cpu"))
+        paced = (f"pace-{own.chosen_on}",)
+        found.append(Part(f"recipe-{name}", f"{_CALL}:recipe_part", options, paced, "cpu"))
     for d, s in _runs(domains, seed, own.seeds):
         options = {**common, "domain": d, "seed": s, "side": own.side, "recipes": recipes}
         needs = (*recipes, f"pace-{d}", *_data(sizes.real, d))

@@ -72,7 +72,9 @@ def train_part(
     best = max(range(len(tried)), key=lambda i: tried[i]["val_AP"])
     model, found = _trained(place, profile, domain, seed, tried[best]["recipe"], side)
     splits = [open_domain(place, sizes, domain, split) for split in ("train", "val", "test")]
-    rows, arrays, shown = [], [], []
+    rows: list[dict[str, Any]] = []
+    arrays: list[dict[str, np.ndarray]] = []
+    shown: list[dict[str, Any]] = []
     for mode in MODES:
         path = place.file(f".{mode}.onnx")
         artifact = convolution.export(model, side, splits[2], mode, path)

@@ -12,6 +12,7 @@ from rfdetr.experiments.ch09_convolution import KIND, NAME
 from rfdetr.experiments.ch09_domains import SIZES
 from rfdetr.experiments.ch09_intervals import over_domains
 from rfdetr.experiments.ch09_tables import KINDS, answer
+from rfdetr.paper.verdicts import records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,9 +135,9 @@ def said(against: "pd.DataFrame") -> str:
     who = {"yes": "the convolutional network is better", "no, the opposite": "the searched one is better"}
     own = against[against["against"] == KINDS["nas"]]
     parts = [
-        f"target {row.target} {row.difference:+.3f} AP ({row.low:+.3f} to {row.high:+.3f} over {row.domains}"
-        f" domains): {who.get(row.answer, row.answer)}"
-        for row in own.itertuples()
+        f"target {row['target']} {row['difference']:+.3f} AP ({row['low']:+.3f} to {row['high']:+.3f} over"
+        f" {row['domains']} domains): {who.get(row['answer'], row['answer'])}"
+        for row in records(own)
     ]
     return f"Against the searched networks: {'; '.join(parts)}." if parts else ""
 

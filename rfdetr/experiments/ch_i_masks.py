@@ -99,7 +99,8 @@ class Centres(DetectionDataset):
     @property
     def coco(self) -> dict[str, Any]:
         """Ground truth in pixels of the middles, masks as run-length codes."""
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for pixels, target in self._items:
             height, width = pixels.shape[:2]
             images.append({"id": target.image_id, "height": height, "width": width})
