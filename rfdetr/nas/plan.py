@@ -19,6 +19,7 @@ RESERVE_S = 60.0
 _MARGIN = 0.85  # steps that take longer than those measured
 _FEWEST_STEPS, _FEWEST_EPOCHS, _EPOCHS_FINE_TUNING = 200, 100, 20
 _MEASURED, _FEWEST_MEASURED, _ROUGHLY_MEASURED = 40, 12, 8
+_FRONT = 15  # of the front that are timed besides, where the whole of it is; it has no fixed size
 _TIMING_SHARE, _LEAST_TIMING_S = 0.25, 30.0  # of the trainings' time, where no hours are given
 _TIMING_HOURS, _SEARCH_HOURS = 0.1, 0.12  # of what is left of the hours, for latencies and for accuracies
 _GRAPH_ALONE = 2  # times the time of one whose exported graph serves others, too
@@ -132,6 +133,7 @@ def make_plan(
     steps = options.steps or max(recipe_steps or 0, by_epochs)
     tune = max(_FEWEST_STEPS // 4, round(_EPOCHS_FINE_TUNING * images / shown)) if options.fine_tune else 0
     measured, budget, search_s, alone = options.measured, 1.0, costs.search_s, None
+    complete = False  # with a limit in hours only what was planned is timed
     if options.hours is not None:
         measured, budget, search_s = _searching(options, costs)
         left = max(0.0, without_reserve(options.hours) - search_s)
@@ -147,7 +149,8 @@ def make_plan(
         trainings = sum(seconds for name, seconds in spent.items() if name != "search")
         allowed = max(_LEAST_TIMING_S, _TIMING_SHARE * trainings)
         measured = measured or _affordable(allowed, costs.timing_s, _ROUGHLY_MEASURED)
-        spent["search"] += measured * costs.timing_s
+        complete = measured >= _MEASURED
+        spent["search"] += (measured + _FRONT * complete) * costs.timing_s
     spent["rest"] = RESERVE_S
     return Plan(
         steps=steps,
@@ -157,8 +160,7 @@ def make_plan(
         batch_size=step.batch_size,
         accumulate=step.accumulate,
         measured=measured or _MEASURED,
-        # With a limit in hours only what was planned is timed; the rest of the front is predicted.
-        complete=options.hours is None and (options.measured is not None or measured == _MEASURED),
+        complete=complete,
         timing_s=costs.timing_s,
         budget=budget,
         seconds=spent,
