@@ -198,8 +198,19 @@ def row(arch, ms, low, high):
     ],
 )
 def test_was_the_search_worth_it(rows, said):
-    text = words.worth({"latency_ms": 10.0, "against": rows})
+    fixed = {"latency_ms": 10.0, "against": rows}
+    text = words.worth({**fixed, "test": {"AP": 0.3}})
     assert text.startswith(said) and "instead of 10 ms" in text
+
+
+def test_networks_that_find_nothing_show_nothing():
+    against = [row("a", 5, -0.001, 0.003)]
+    for ap in (0.0, None, 0.002):
+        said = words.worth({"latency_ms": 10.0, "test": {"AP": ap}, "against": against})
+        assert said.startswith("not shown to be worth it: neither the fixed network")
+    # One that finds what the other does not is better.
+    found = words.worth({"latency_ms": 10.0, "test": {"AP": 0.0}, "against": [row("a", 5, 0.1, 0.3)]})
+    assert found.startswith("worth it")
 
 
 def test_a_baseline_that_the_hours_cut_short_is_not_called_the_same_cost():

@@ -12,8 +12,6 @@ from rfdetr.plots.display import in_a_row, show
 from rfdetr.plots.style import theme
 from rfdetr.plots.tables import say, table
 
-_NOTHING = 0.01  # AP
-
 
 def summary(found: Findings) -> None:
     """Title and one paragraph."""
@@ -25,12 +23,12 @@ def summary(found: Findings) -> None:
         f"One network was trained for {steps:,} steps on {found.statistics['train']['images']:,} pictures;"
         f" {search['sub_networks']:,} of its sub-networks were looked at without training any of them again."
         f" The most accurate one chosen, **{best['arch']}**, reaches {found.metric_words}"
-        f" **{interval(best['test'])}** on {best['test']['images']} test pictures"
+        f" **{interval(best['test'])}** on {counted(best['test']['images'], 'test picture', 'test pictures')}"
         f" ({'with a 95 % interval; ' if 'low' in best['test'] else ''}{_weights(best)}) and takes"
         f" {_ms(best)} ({found.options['runtime']}, {counted(found.options['threads'], 'thread', 'threads')},"
         " batch 1)."
     )
-    if (best["test"]["AP"] or 0.0) < _NOTHING:
+    if words.nothing(best["test"]["AP"]):
         text += (
             " **That is next to nothing: it finds hardly any object.** Look at the pictures and the losses"
             " below; a longer training (`--hours`, `--steps`) or larger pictures (`--resolutions`) are what"
@@ -89,7 +87,7 @@ def networks(found: Findings) -> None:
     rows = [
         {
             "network": e["arch"],
-            "chosen for": "; ".join(e["targets"]),
+            "chosen for": "; ".join(map(_whole, e["targets"])),
             "latency": _whole(_ms(e)),
             "validation": _whole(interval(e["val"])),
             "test": _whole(interval(e["test"])),
@@ -128,7 +126,7 @@ def fine_tuning(found: Findings) -> None:
             "inherited": row["inherited"],
             "fine-tuned": row["tuned"],
             "difference": _whole(with_interval(row)),
-            "verdict": words.fine_tuning(row),
+            "verdict": _whole(words.fine_tuning(row)),
         }
         for row in stage["result"]["networks"]
     ]
@@ -156,9 +154,9 @@ def baseline(found: Findings) -> None:
     rows = [
         {
             "network": row["arch"],
-            "latency, ms": row["latency_ms"],
+            "latency": _whole(f"{row['latency_ms']:.3g} ms"),
             "minus the fixed one": _whole(with_interval(row)),
-            "verdict": words.verdict(row),
+            "verdict": _whole(words.verdict(row)),
         }
         for row in result["against"]
     ]

@@ -14,6 +14,7 @@ NETWORKS = "networks"
 """Folder of the chosen networks in that of the run."""
 CLASSES = 8  # that a line names
 _AS_SLOW = 0.1
+_NOTHING = 0.01
 
 
 def number(value: float | None) -> str:
@@ -29,6 +30,11 @@ def title(data: str) -> str:
 def named(metric: str) -> str:
     """A metric as it is written: AP, mask AP."""
     return metric.replace("_", " ")
+
+
+def nothing(value: float | None) -> bool:
+    """Whether an AP means that hardly any object is found."""
+    return (value or 0.0) < _NOTHING
 
 
 def counted(number: int, one: str, several: str) -> str:
@@ -93,6 +99,8 @@ def worth(result: Mapping[str, Any]) -> str:
     As slow as the fixed one is what takes at most a tenth more.
     """
     fixed, rows = result["latency_ms"], sorted(result["against"], key=lambda row: -row["difference"])
+    if nothing(result["test"]["AP"]) and nothing((result["test"]["AP"] or 0.0) + rows[0]["difference"]):
+        return "not shown to be worth it: neither the fixed network nor the chosen ones find anything yet"
     better = [row for row in rows if verdict(row) == "better"]
     alike = [row for row in rows if verdict(row) == "not resolved"]
     cheap = [row for row in better if row["latency_ms"] <= fixed * (1 + _AS_SLOW)]
