@@ -111,10 +111,12 @@ def missing_words(result: "Kept | None", *which: str) -> str:
         gone = _unfinished(result) if what == "seeds" else _gone(result, what)
         if gone:
             commands = " ".join(f"--part {name}" for name in begin)
-            lines.append(f"- {phrase}: {', '.join(gone)} (`python -m rfdetr results {NAME} {commands}`)")
+            whole = what != "seeds" and len(gone) > 1 and not names(result, what)
+            where = f"all {len(gone)} planned domains" if whole else ", ".join(gone)
+            lines.append(f"- {phrase}: {where} (`python -m rfdetr results {NAME} {commands}`)")
     if not lines:
         return ""
-    keep = f"`python -m rfdetr results {NAME} --minutes 0` then keeps what is done."
+    keep = f"`python -m rfdetr results {NAME} --minutes 0` then keeps what is done"
     return "\n".join([f"Of the plan not done, or not in this copy ({keep}):", "", *lines])
 
 
