@@ -212,8 +212,9 @@ class StandInYolo(nn.Module):
 
 @pytest.mark.parametrize("masks", ["whole", "prototypes"])
 def test_an_exported_peer_is_used_like_our_own_files(monkeypatch, tmp_path, masks):
-    entry = {**catalogue.named("yolo11-seg-n"), "input": [48, 48], "package": "torch"}
+    entry = {**catalogue.named("yolo11-seg-n"), "input": [48, 48]}
     torch.manual_seed(0)
+    monkeypatch.setattr(exporting, "version", lambda package: "1")
     monkeypatch.setattr(detectors, "named", lambda name: entry)
     monkeypatch.setattr(exporting, "named", lambda name: entry)
     monkeypatch.setattr(detectors, "build", lambda name, weights: StandInYolo())

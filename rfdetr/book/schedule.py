@@ -23,6 +23,7 @@ SECONDS = {
     "S_own_data": 260,
     "05_search": 190,
     "06_latency_protocol": 120,
+    "08_coco_segmentation": 110,
     "09_rf100vl": 90,
     "I_predictions": 60,
     "B_query_drop": 40,

@@ -77,10 +77,9 @@ def export(
     """Write a deployed peer as an ONNX file that works alone, checked against the network."""
     from rfdetr.files import check_target
     from rfdetr.peers import catalogue
-    from rfdetr.peers.building import require
 
     entry = catalogue.named(name)
-    require(entry)
+    catalogue.require(entry)
     target = out or Path(f"{name}.onnx")
     check_target(target, suffix=".onnx")
     from rfdetr.peers.exporting import export_peer

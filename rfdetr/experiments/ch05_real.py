@@ -63,14 +63,14 @@ def parts(profile: Profile, latency: Mapping[str, str], seeds: range) -> list[Pa
     name, space = profile.name, GRIDS[profile.name]
     about = {"profile": name, "grid": fitting.space_options(space)}
     found = [Part("latencies-real", f"{_CALL}:latencies_part", {**about, **latency})]
-    stems = _stems(name)
+    files = stems(name)
     for domain in DOMAINS[name]:
         tuned, data = f"first-tune-{domain}", f"data-{domain}"
         options = {
             "profile": name,
             "domain": domain,
-            "tuned": stems[tuned],
-            "data": stems.get(data, ""),
+            "tuned": files[tuned],
+            "data": files.get(data, ""),
         }
         network = Part(f"network-{domain}", f"{_CALL}:network_part", options)
         exact = [
@@ -90,7 +90,7 @@ def parts(profile: Profile, latency: Mapping[str, str], seeds: range) -> list[Pa
 
 
 @lru_cache(maxsize=2)
-def _stems(profile: str) -> dict[str, str]:
+def stems(profile: str) -> dict[str, str]:
     """Names of the benchmark's parts -> of their files; they hold a digest of all that decides the parts but
     the code.
     """

@@ -2,7 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from rfdetr.arch import PRESETS
+from rfdetr.benchmark.flops import analytic
 from rfdetr.experiments.ch07_contest import NAME
+from rfdetr.model.config import preset_config
 from rfdetr.paper.published import SIZE_NAMES
 from rfdetr.peers import catalogue
 
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 
 COMMAND = f"python -m rfdetr results {NAME} --minutes 120"
 """What makes the run."""
+_HOW = f"on a machine that does nothing else, with the extras `peers` and `openvino`, `{COMMAND}`"
+MISSING = f"Not measured here: no run is kept in this copy; {_HOW} makes it."
 _PEERS = {"YOLOv11": "YOLO11", "YOLOv8": "YOLOv8"}
 REFERENCE = "nano"
 
@@ -25,19 +30,33 @@ def contest_name(family: str, size: str, masks: bool) -> str:
     return f"{name}-{size}".lower()
 
 
+def without(what: str, result: "Kept | None") -> str:
+    """Why `what` was not timed: there is no run, or it is not among the models of the kept one."""
+    if result is None:
+        return f"No run of many models is kept in this copy; {_HOW} makes it."
+    return (
+        f"The kept run has {result.tables['models'].model.nunique()} models, {what} not among them; {_HOW}"
+        " goes on with the rest."
+    )
+
+
 def beside_print(
-    families: "pd.DataFrame", result: "Kept | None", masks: bool = False, protocol: str = "buffered"
+    families: "pd.DataFrame",
+    result: "Kept | None",
+    masks: bool = False,
+    protocol: str = "buffered",
+    threads: int = 1,
 ) -> "pd.DataFrame | None":
     """The printed rows that were timed. families: from `ch07_families.family_table`. None without a run.
 
     Columns: family, size, gflops, params_m, printed_ms, relative_printed (over RF-DETR nano), and for each
-    runtime, precision and one thread `<runtime> <precision>` (ms) and `relative <...>`.
+    runtime and precision `<runtime> <precision>` (ms) and `relative <...>`.
     """
     if result is None:
         return None
     reference = f"seg-{REFERENCE}" if masks else REFERENCE
     models = result.tables["models"]
-    part = models[(models.protocol == protocol) & (models.threads == 1)]
+    part = models[(models.protocol == protocol) & (models.threads == threads)]
     wide = part.assign(way=part.runtime + " " + part.asked).pivot_table(
         index="model", columns="way", values="median_ms"
     )
@@ -63,23 +82,60 @@ def beside_print(
     return pd.DataFrame(rows)
 
 
-def orders(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Rank correlation (Kendall's tau) of the time in each runtime with GFLOPs, printed latency, parameters.
+def ways_of(table: "pd.DataFrame") -> list[str]:
+    """Runtimes and precisions in a table of `beside_print`, e.g. "openvino int8"."""
+    names = [str(column).removeprefix("relative ") for column in table if "relative " in str(column)]
+    return [name for name in names if name in table]
 
-    table: from `beside_print`. Columns: way, models, gflops, printed, params (tau).
+
+def times(result: "Kept", protocol: str = "buffered") -> "pd.DataFrame":
+    """Every model that was timed. Columns: model, gflops (one convention), for each runtime, precision and
+    number of threads `<runtime> <precision>, <threads>` (ms), memory_mb and spread (of the first of these;
+    spread is empty with one round).
+    """
+    models = result.tables["models"]
+    part = models[models.protocol == protocol]
+    keys = zip(part.runtime, part.asked, part.threads, strict=True)
+    part = part.assign(way=[f"{runtime} {asked}, {threads}" for runtime, asked, threads in keys])
+    wide = part.pivot_table(index="model", columns="way", values="median_ms", sort=False)
+    wide = wide[list(dict.fromkeys(part.way))]
+    first = part[part.way == part.way.iloc[0]].set_index("model")
+    wide["memory_mb"] = first.memory_mb
+    wide["spread"] = first.spread.where(first["rounds"] > 1)
+    wide.insert(0, "gflops", [gflops_of(str(model)) for model in wide.index])
+    return wide.sort_values("gflops", kind="stable").reset_index()
+
+
+def gflops_of(model: str) -> float:
+    """GFLOPs of a model of the run, attention counted, graph as deployed; of a YOLO without its end."""
+    if model in PRESETS:
+        return analytic(preset_config(model)).gflops
+    return catalogue.one_convention(catalogue.named(model.partition(".")[0]))
+
+
+def conditions(result: "Kept") -> "pd.DataFrame":
+    """What the protocol and a second thread change, over all models.
+
+    Columns: way (runtime, precision), models, pause (median of the times buffered over sustained, one
+    thread), pause_least, pause_most, threads (median speed-up of two threads, buffered; empty where two were
+    not timed), threads_least, threads_most, noisy (share of the timings marked so), built (precisions as
+    read back from the loaded graphs).
     """
     import pandas as pd
-    from scipy.stats import kendalltau
 
+    models = result.tables["models"]
     rows = []
-    ways = [str(c).removeprefix("relative ") for c in table if str(c).startswith("relative ")]
-    for way in ways:
-        part = table.dropna(subset=[way, "gflops"])
-        taus = [kendalltau(part[way], part[c]).statistic for c in ("gflops", "printed_ms", "params_m")]
-        rows.append((way, len(part), *taus))
-    return pd.DataFrame(rows, columns=["way", "models", "gflops", "printed", "params"])
-
-
-def has_peers() -> bool:
-    """Whether the packages of the peers are installed here."""
-    return catalogue.available()
+    for (runtime, asked), part in models.groupby(["runtime", "asked"], sort=False):
+        ms = part.pivot_table(index="model", columns=["protocol", "threads"], values="median_ms")
+        row: dict[str, Any] = {"way": f"{runtime} {asked}", "models": len(ms)}
+        for name, over, under in (
+            ("pause", ("buffered", 1), ("sustained", 1)),
+            ("threads", ("buffered", 1), ("buffered", 2)),
+        ):
+            there = over in ms and under in ms
+            ratio = (ms[over] / ms[under]).dropna() if there else pd.Series(dtype=float)
+            row |= {name: ratio.median(), f"{name}_least": ratio.min(), f"{name}_most": ratio.max()}
+        row["noisy"] = part.noisy.mean()
+        row["built"] = ", ".join(sorted(set(map(str, part.precision))))
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -10,6 +10,7 @@ from rfdetr.benchmark.flops import analytic
 from rfdetr.experiments.ch10_ablation import ARCHS, step_counts
 from rfdetr.model.config import ModelConfig
 from rfdetr.paper import tables
+from rfdetr.paper.arithmetic.cells import SIMILAR
 from rfdetr.peers import catalogue
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def timed(result: "Kept | None", protocol: str = "sustained") -> "pd.DataFrame |
     """Hiera-S and the truncated ViT-S on a processor, from the kept run of many detectors; None without it.
 
     Columns: runtime, asked, threads, hiera_ms, vit_ms, ratio (of times), cost_ratio (of GFLOPs, attention
-    counted).
+    counted), per_operation (time per operation, Hiera-S over ViT-S).
     """
     if result is None:
         return None
@@ -147,6 +148,20 @@ def timed(result: "Kept | None", protocol: str = "sustained") -> "pd.DataFrame |
     if part.model.nunique() < 2:
         return None
     wide = part.pivot_table(index=["runtime", "asked", "threads"], columns="model", values="median_ms")
-    wide = wide.rename(columns={"hiera-s": "hiera_ms", "caev2-vit-s": "vit_ms"}).reset_index()
+    wide = wide.rename(columns={"hiera-s": "hiera_ms", "caev2-vit-s": "vit_ms"}).dropna().reset_index()
     costs = [catalogue.named(name)["gflops_with_attention"] for name in ("hiera-s", "caev2-vit-s")]
-    return wide.assign(ratio=wide.hiera_ms / wide.vit_ms, cost_ratio=costs[0] / costs[1])
+    ratio, cost = wide.hiera_ms / wide.vit_ms, costs[0] / costs[1]
+    return wide.assign(ratio=ratio, cost_ratio=cost, per_operation=ratio / cost)
+
+
+def timed_said(found: "pd.DataFrame") -> str:
+    """Whether Hiera-S is slower than a ViT of equal cost on this processor. found: from `timed`."""
+    least, most = found.per_operation.min(), found.per_operation.max()
+    times = f"An operation of Hiera-S takes {least:.2f} to {most:.2f} times as long as one of the ViT-S"
+    if least > 1 + SIMILAR:
+        return f"{times}: the paper's surprise is seen on this processor as well, at equal cost."
+    if most < 1 - SIMILAR:
+        return f"{times}: on this processor the opposite of the paper's surprise is seen."
+    if least >= 1 - SIMILAR and most <= 1 + SIMILAR:
+        return f"{times}, which is within 10 %: on this processor operations explain it."
+    return f"{times}: it depends on runtime, precision and threads whether Hiera-S is slower at equal cost."

@@ -13,11 +13,15 @@ from rfdetr.experiments import (
     ch05_bill,
     ch05_full_parts,
     ch05_regret,
+    ch06_half_peers,
     ch06_int8,
+    ch06_int8_domains,
     ch07_contest,
+    ch07_exports,
     ch09_convolution,
     ch09_study,
     ch10_miniature,
+    ch_d_timing,
 )
 from rfdetr.experiments.base import studies
 from rfdetr.experiments.base.artifacts import Store
@@ -33,10 +37,14 @@ STUDIES = {
         ch05_regret.STUDY,
         ch05_bill.STUDY,
         ch06_int8.STUDY,
+        ch06_half_peers.STUDY,
+        ch06_int8_domains.STUDY,
         ch07_contest.STUDY,
+        ch07_exports.STUDY,
         ch09_study.STUDY,
         ch09_convolution.STUDY,
         ch10_miniature.STUDY,
+        ch_d_timing.STUDY,
     )
 }
 """Name of a kept result -> the study that makes it in parts."""

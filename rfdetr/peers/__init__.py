@@ -7,6 +7,8 @@ counts again, `exporting` writes ONNX files with the inputs and outputs of this 
 `predict`, `evaluate`, `benchmark` and `rfdetr.load_exported` take them like those. `timing` times one
 file in a process of its own.
 
-The YOLO families come from the package `ultralytics`, whose licence is AGPL-3.0: it is imported by the two
-functions that build and count them and by nothing else.
+Most YOLO families come from the package `ultralytics`, whose licence is AGPL-3.0: it is imported by the two
+functions that build and count them and by nothing else. `libre` has the networks of the package `libreyolo`
+(MIT), which it also builds for other classes, to be trained. `standing_in` tells whether a file is as
+accurate as its network where there are neither weights nor labels.
 """

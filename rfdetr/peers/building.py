@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rfdetr.errors import UserError
-from rfdetr.peers.catalogue import available, is_yolo, named
+from rfdetr.peers import libre
+from rfdetr.peers.catalogue import is_libre, is_yolo, named, require
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +32,8 @@ def build(name: str, weights: str | Path | None = None) -> "nn.Module":
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = (_yolo if is_yolo(entry) else _transformers)(entry)
+        make = libre.network if is_libre(entry) else _yolo if is_yolo(entry) else _transformers
+        model = make(entry)
     if weights is not None:
         load_weights(model, Path(weights), name)
     return model.eval()
@@ -45,22 +47,15 @@ def lively(name: str) -> "nn.Module":
 
     entry = named(name)
     model, size = build(name), tuple(entry["input"])
+    if is_libre(entry):
+        libre.make_lively(entry, model)
+        return model
     enliven(model, model if is_yolo(entry) else lambda x: model(pixel_values=x), size)
     if is_yolo(entry):
         head: Any = model.model[-1]  # type: ignore[index]
         branches = head.one2one_cv3 if getattr(head, "end2end", False) else head.cv3
         spread_scores([branch[-1] for branch in branches], lambda: model(picture(size)))
     return model
-
-
-def require(entry: Mapping[str, Any]) -> None:
-    """UserError naming the extra when the package of an entry is missing."""
-    if not available(entry):
-        licence = f" ({entry['licence']})" if is_yolo(entry) else ""
-        raise UserError(
-            f"{entry['name']} {entry['size']} needs the package {entry['package']}{licence}:"
-            " pip install 'rf-detr-nas-companion[peers]'"
-        )
 
 
 def load_weights(model: "nn.Module", path: Path, name: str) -> None:

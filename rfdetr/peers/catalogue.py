@@ -4,7 +4,6 @@
 attention, other conventions), with the printed figures; and later detectors that the paper does not print.
 """
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
@@ -15,12 +14,15 @@ from rfdetr.errors import UserError
 
 PARAMETERS_LIMIT, GFLOPS_LIMIT = 1.0, 2.0
 """Per cent beyond which a difference from the printed number needs a cause (`cause`)."""
+_EXTRA = "pip install 'rf-detr-nas-companion[peers]'"
+# What else it asks for it needs for other things than its networks, and torchvision may not load.
+_INSTALL = {"libreyolo": "pip install --no-deps libreyolo"}
 BACKBONE = "backbone"
 """The size of an entry that is only the backbone of a detector."""
 
 _MERGED = "merged_with_attention"
+_BY_PACKAGE = {"ultralytics": "gflops_fused", "libreyolo": "gflops_deployed"}
 _ONE_CONVENTION = {"D-FINE": "deploy_with_attention", "RT-DETR": _MERGED, "RT-DETRv2": _MERGED}
-_YOLO = re.compile(r"YOLO")
 
 
 @cache
@@ -67,7 +69,12 @@ def named(name: str) -> dict[str, Any]:
 
 def is_yolo(entry: Mapping[str, Any]) -> bool:
     """Whether it is one of the families that the package ultralytics holds."""
-    return _YOLO.match(entry["name"]) is not None
+    return entry["package"] == "ultralytics"
+
+
+def is_libre(entry: Mapping[str, Any]) -> bool:
+    """Whether its network comes from the package libreyolo."""
+    return entry["package"] == "libreyolo"
 
 
 def has_masks(entry: Mapping[str, Any]) -> bool:
@@ -82,13 +89,23 @@ def takes_image_alone(entry: Mapping[str, Any]) -> bool:
 
 def one_convention(entry: Mapping[str, Any]) -> float:
     """GFLOPs on the convention that is fair to all: attention counted, graph as deployed."""
-    way = "gflops_fused" if is_yolo(entry) else _ONE_CONVENTION.get(entry["name"], "")
+    way = _ONE_CONVENTION.get(entry["name"], _BY_PACKAGE.get(entry["package"], ""))
     return entry.get("variants", {}).get(way, entry["gflops_with_attention"])
 
 
 def available(entry: Mapping[str, Any] | None = None) -> bool:
     """Whether the package that an entry needs is installed; of None, transformers."""
     return find_spec("transformers" if entry is None else entry["package"]) is not None
+
+
+def require(entry: Mapping[str, Any]) -> None:
+    """UserError naming what to install when the package of an entry is missing."""
+    if not available(entry):
+        licence = f" ({entry['licence']})" if entry["package"] != "transformers" else ""
+        raise UserError(
+            f"{entry['name']} {entry['size']} needs the package {entry['package']}{licence}:"
+            f" {_INSTALL.get(entry['package'], _EXTRA)}"
+        )
 
 
 def differences(entry: Mapping[str, Any]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rfdetr.errors import UserError
 from rfdetr.peers.building import build
-from rfdetr.peers.catalogue import BACKBONE, is_yolo, named
+from rfdetr.peers.catalogue import BACKBONE, is_libre, is_yolo, named
 from rfdetr.peers.deploying import deploy, merge_branches
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PROMPT_TOKENS = 195
 """Text tokens of the prompt that lists COCO's 80 names."""
+TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""Names of the arguments that are the text's."""
 _WORD, _STOP, _FIRST, _LAST = 1000, 1012, 101, 102
 
 
@@ -45,9 +47,9 @@ def _gflops(entry: Mapping[str, Any], model: "nn.Module", prefix: str = "gflops"
     return {f"{prefix}_with_attention": with_attention, f"{prefix}_no_attention": without}
 
 
-def example(entry: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def example(entry: Mapping[str, Any], length: int = PROMPT_TOKENS) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments with which the network of an entry is called: a picture of zeros and, where it needs one, a
-    text.
+    text of `length` tokens.
     """
     import torch
 
@@ -55,7 +57,7 @@ def example(entry: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     extra = dict(entry["config"].get("forward_kwargs", {}))
     if "text_config" not in entry["config"]:
         return (images,), extra
-    tokens = torch.full((1, PROMPT_TOKENS), _WORD)
+    tokens = torch.full((1, length), _WORD)
     tokens[0, 2::3] = _STOP  # names of one or two words, each followed by a full stop
     tokens[0, 0], tokens[0, -1] = _FIRST, _LAST
     return (), {
@@ -79,6 +81,10 @@ def _variants(entry: Mapping[str, Any], model: Any, plain: Mapping[str, float]) 
         fused = deploy(entry, model)
         found |= {"params_m_fused": millions(fused)}
         return found | {"gflops_fused": _gflops(entry, fused)["gflops_with_attention"]}
+    if is_libre(entry):
+        deployed = deploy(entry, model)
+        gflops = _gflops(entry, deployed)["gflops_with_attention"]
+        return {"params_m_deployed": millions(deployed), "gflops_deployed": gflops}
     if name == "LW-DETR":
         return _lw_detr(model, plain)
     if name in ("RT-DETR", "RT-DETRv2"):
@@ -145,8 +151,8 @@ def text_encoder(name: str = "groundingdino-t") -> dict[str, float]:
     model: Any = build(name)
     _, arguments = example(named(name))
     encoder = model.model.text_backbone
-    keys = ("input_ids", "attention_mask", "token_type_ids")
-    with_attention, without = count_module(encoder, **{key: arguments[key] for key in keys})
+    given = {key: arguments[key] for key in TEXT_INPUTS}
+    with_attention, without = count_module(encoder, **given)
     return {
         "params_m": millions(encoder),
         "gflops_with_attention": with_attention,

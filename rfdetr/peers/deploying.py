@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from rfdetr.peers.catalogue import is_yolo
+from rfdetr.peers import libre
+from rfdetr.peers.catalogue import is_libre, is_yolo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +21,8 @@ def deploy(entry: Mapping[str, Any], model: nn.Module) -> nn.Module:
     """Change a network of `building.build` into the deployed one, in place; returns it."""
     if is_yolo(entry):
         return model.fuse(verbose=False)  # type: ignore[operator]
+    if is_libre(entry):
+        return libre.deployed(model)
     merge_branches(model)
     if entry["name"] == "D-FINE":
         inner = model.model

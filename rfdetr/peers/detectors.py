@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from rfdetr.data.transforms import MEAN, STD
 from rfdetr.errors import UserError
-from rfdetr.peers import yolo
+from rfdetr.peers import libre, yolo
 from rfdetr.peers.building import build, lively
-from rfdetr.peers.catalogue import is_yolo, named, takes_image_alone
+from rfdetr.peers.catalogue import is_libre, is_yolo, named, takes_image_alone
 from rfdetr.peers.deploying import deploy
 
 NOT_EXPORTED = ("YOLOv10",)
@@ -28,8 +28,12 @@ class Detector(nn.Module):
 
     def __init__(self, entry: Mapping[str, Any], model: nn.Module) -> None:
         super().__init__()
-        self.yolo = is_yolo(entry)
-        self.model: nn.Module = yolo.Cells(model, tuple(entry["input"])) if self.yolo else model
+        self.formed = is_yolo(entry) or is_libre(entry)
+        self.model = model
+        if is_yolo(entry):
+            self.model = yolo.Cells(model, tuple(entry["input"]))
+        elif is_libre(entry):
+            self.model = libre.form(entry, model)
         plain = entry["name"] not in _IMAGENET
         self.scale: Tensor
         self.shift: Tensor
@@ -41,7 +45,7 @@ class Detector(nn.Module):
         """images [1, 3, S, S], normalised."""
         values = images * self.scale + self.shift if self.plain else images
         network: Any = self.model
-        if self.yolo:
+        if self.formed:
             return network(values)
         found = network(pixel_values=values)
         return found.logits, found.pred_boxes
@@ -68,7 +72,12 @@ def detector(name: str, weights: str | Path | None = None) -> Detector:
     if entry["name"] in NOT_EXPORTED:
         raise UserError(f"{name} is counted only: its exported file does not find what the network finds")
     model = lively(name) if weights is None else build(name, weights)
-    return Detector(entry, deploy(entry, model)).eval()
+    network = Detector(entry, deploy(entry, model)).eval()
+    if is_libre(entry):
+        with torch.no_grad():
+            # Anchors that a network makes at its first call are made before anything is traced.
+            network(torch.zeros(1, 3, *entry["input"]))
+    return network
 
 
 def outputs(network: Detector, images: Tensor, nms: str = "deployed") -> dict[str, np.ndarray]:

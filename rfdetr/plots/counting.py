@@ -122,6 +122,31 @@ def miniature(front: pd.DataFrame, family: pd.DataFrame) -> Any:
     return figure
 
 
+def mask_front(table: pd.DataFrame, front: pd.DataFrame, depths: pd.DataFrame) -> Any:
+    """Left: mask AP of every sub-network over its operations, and the front. Right: AP of boxes and masks
+    over the decoder's depth. table, front, depths: of `ch08_miniature.Segmented`.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.6))
+    for colour, (depth, part) in zip(COLOURS, table.groupby("decoder_layers"), strict=False):
+        left.plot(part.gflops, part.mask_AP, ".", color=colour, markersize=5, label=str(depth))
+    left.step(front.gflops, front.mask_AP, where="post", color=PUBLISHED, linewidth=1)
+    left.set(xscale="log", xlabel="GFLOPs", ylabel="mask AP, embedded scenes", ylim=(0, None))
+    shown = [
+        x for x in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2) if front.gflops.min() / 2 < x < table.gflops.max() * 2
+    ]
+    left.set_xticks(shown, [f"{x:g}" for x in shown])
+    left.minorticks_off()
+    left.legend(title="decoder layers", fontsize=8, title_fontsize=8, ncols=2)
+    for colour, metric, name in ((COLOURS[0], "AP", "boxes"), (COLOURS[1], "mask_AP", "masks")):
+        right.plot(depths.decoder_layers, depths[metric], "o-", color=colour, label=name)
+    right.set(xlabel="decoder layers of one network", ylabel="AP", ylim=(0, None))
+    right.set_xticks(list(depths.decoder_layers))
+    right.legend(fontsize=9)
+    return figure
+
+
 def learning_rates(df: pd.DataFrame) -> Any:
     """Learning rate from input to output. df: from `experiments.recipe.learning_rates`."""
     import matplotlib.pyplot as plt

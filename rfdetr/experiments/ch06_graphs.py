@@ -1,0 +1,48 @@
+"""Our exported graph against another exporter's, same weights and sizes, timed in turns: the kept ratios."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rfdetr.errors import UserError
+from rfdetr.experiments.base import kept
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NAME = "graph-ratio"
+COMMAND = (
+    "python benchmarks/bench_onnx.py --preset nano seg-nano --runtimes onnxruntime openvino --out"
+    f" results/{NAME}"
+)
+NOISE = 0.03
+"""Ratios this far from 1 are not told from it: what medians of neighbouring passes repeat to on a machine
+that other work shares.
+"""
+
+
+def loaded(root: Path | None = None) -> kept.Kept | None:
+    """The kept ratios, or None where they are not in this copy."""
+    try:
+        return kept.load(NAME, root)
+    except UserError:
+        return None
+
+
+def said(ratios: "pd.DataFrame", against: str) -> str:
+    """Whether our graph is at least as fast, in a sentence. ratios: of the kept result."""
+    slower = ratios[ratios.ratio < 1 - NOISE]
+    faster = ratios[ratios.ratio > 1 + NOISE]
+    text = (
+        f"The graph of {against} takes {ratios.ratio.min():.2f} to {ratios.ratio.max():.2f} times as long as"
+        f" ours over {len(ratios)} settings: {len(faster)} beyond {100 * NOISE:.0f} % in favour of ours,"
+        f" {len(slower)} against it"
+    )
+    if slower.empty:
+        return text + ", the rest within."
+    names = ", ".join(f"{r.preset} in {r.runtime}, threads: {r.threads}" for r in slower.itertuples())
+    return f"{text} ({names}), the rest within."
+
+
+def origin(result: kept.Kept) -> str:
+    """Where the ratios come from, in a sentence for the page."""
+    return result.origin.replace(f"python -m rfdetr results {NAME}", COMMAND)
