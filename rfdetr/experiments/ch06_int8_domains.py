@@ -120,7 +120,8 @@ def collect(finished: Finished) -> None:
         raise UserError(f"{NAME}: no set is done yet; run it again, for longer")
     kept.keep(
         finished.folder,
-        {"networks": pd.DataFrame(rows)},
+        # One sub-network may be the choice for two targets.
+        {"networks": pd.DataFrame(rows).drop_duplicates(["domain", "arch"])},
         finished.origin,
         made_by=finished.makers(),
         missing=finished.plan.missing(),
