@@ -52,9 +52,13 @@ NEVER = {
     "search-bill": ("clocked-",),
     "peers-bench": ("",),
     "int8": ("",),
+    "int8-domains": ("",),
     "domain-baseline": ("",),
+    "peer-exports": ("",),
+    "peer-fp16": ("",),
+    "text-cost": ("",),
 }
-"""Beginnings of the names of parts that need a quiet processor, OpenVINO (int8), or another package."""
+"""Beginnings of the names of parts that need a quiet processor, OpenVINO (int8), or other packages."""
 _LIMIT = 15 << 20  # bytes of an archive
 _RESERVE = 25.0  # seconds kept for collecting and packing
 

@@ -411,7 +411,7 @@ def test_a_page_says_what_is_missing(name, case, whole, complete, store, monkeyp
     gone = set(DOMAINS) - set([] if result is None else result.tables["tests"]["domain"])
     if name == "F_fine_tuning" and case == "searched in part":
         gone = set(DOMAINS)
-    if result is not None:
+    if result is not None and name != "I_predictions":  # which shows pictures of what there is
         assert page.count("Of the plan not done") == 1
     if name == "09_rf100vl":
         assert ("baseline is not in this copy" in page) == (beside is None)
