@@ -15,9 +15,9 @@ from rfdetr.book.origins import Origin, Origins
 from rfdetr.book.source_pages import Module
 from rfdetr.book.sphinx import IMAGE_MIMES, figure_alt
 
-_WIDE = 7
-"""A table with more columns is set smaller, so that all of them fit."""
-_PHONE, _HEAD, _LETTER, _GAP = 335, 7.7, 7.1, 12
+_WIDE, _PAGE = 7, 600
+"""A table with more columns, or wider by `_least_width` than this many px, is set smaller so that it fits."""
+_PHONE, _HEAD, _LETTER, _GAP = 318, 7.7, 7.1, 12
 """Width of the text on a phone, of a letter in the heads and in the cells of its small tables, and between
 two columns; px.
 """
@@ -146,10 +146,11 @@ def _table(table: str) -> str:
     names = [_text(cell) for _, cell in _CELL.findall(last_row)]
     rows = [[_text(cell) for _, cell in _CELL.findall(row)] for row in _ROW.findall(body)]
     plain = "findings" not in head and all(len(row) == len(names) for row in rows)
-    if rows and plain and _least_width(names, rows) > _PHONE:
+    least = _least_width(names, rows) if rows and plain else 0.0
+    if least > _PHONE:
         head = _with_class(head, "cards")
         body = _ROW.sub(lambda row: _named_cells(row[0], names), body)
-    wide = len(names) > _WIDE
+    wide = len(names) > _WIDE or least > _PAGE
     return f'<div class="wide-table">{head}{close}{body}</div>' if wide else head + close + body
 
 

@@ -106,6 +106,16 @@ def times(result: "Kept", protocol: str = "buffered") -> "pd.DataFrame":
     return wide.sort_values("gflops", kind="stable").reset_index()
 
 
+def ways(times: "pd.DataFrame") -> dict[int, dict[str, str]]:
+    """Number of threads -> its columns of `times` with their headings, runtime and precision."""
+    found: dict[int, dict[str, str]] = {}
+    for column in map(str, times.columns):
+        way, comma, threads = column.rpartition(", ")
+        if comma:
+            found.setdefault(int(threads), {})[column] = way
+    return dict(sorted(found.items()))
+
+
 def gflops_of(model: str) -> float:
     """GFLOPs of a model of the run, attention counted, graph as deployed; of a YOLO without its end."""
     if model in PRESETS:
