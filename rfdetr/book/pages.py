@@ -15,7 +15,7 @@ from rfdetr.book.origins import Origin, Origins
 from rfdetr.book.source_pages import Module
 from rfdetr.book.sphinx import IMAGE_MIMES, figure_alt
 
-_WIDE, _PAGE = 7, 600
+_WIDE, _PAGE = 7, 560
 """A table with more columns, or wider by `_least_width` than this many px, is set smaller so that it fits."""
 _PHONE, _HEAD, _LETTER, _GAP = 318, 7.7, 7.1, 12
 """Width of the text on a phone, of a letter in the heads and in the cells of its small tables, and between

@@ -126,7 +126,7 @@ def fine_tuning(found: Findings) -> None:
             "inherited": row["inherited"],
             "fine-tuned": row["tuned"],
             "difference": _whole(with_interval(row)),
-            "verdict": _whole(words.fine_tuning(row)),
+            "verdict": words.fine_tuning(row),
         }
         for row in stage["result"]["networks"]
     ]
@@ -156,7 +156,7 @@ def baseline(found: Findings) -> None:
             "network": row["arch"],
             "latency": _whole(f"{row['latency_ms']:.3g} ms"),
             "minus the fixed one": _whole(with_interval(row)),
-            "verdict": _whole(words.verdict(row)),
+            "verdict": words.verdict(row),
         }
         for row in result["against"]
     ]
