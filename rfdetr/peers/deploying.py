@@ -25,9 +25,10 @@ def deploy(entry: Mapping[str, Any], model: nn.Module) -> nn.Module:
         return libre.deployed(model)
     merge_branches(model)
     if entry["name"] == "D-FINE":
-        inner = model.model
-        head = SelectedOnly(inner.enc_score_head, inner.enc_bbox_head, model.config.num_queries)  # type: ignore[union-attr,arg-type]
-        inner.enc_score_head, inner.enc_bbox_head = head.scores, head  # type: ignore[union-attr]
+        whole: Any = model
+        inner = whole.model
+        head = SelectedOnly(inner.enc_score_head, inner.enc_bbox_head, whole.config.num_queries)
+        inner.enc_score_head, inner.enc_bbox_head = head.scores, head
         _drop_unread_heads(model)
     return model
 

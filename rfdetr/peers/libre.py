@@ -64,7 +64,8 @@ def networks_alone() -> Iterator[None]:
     try:
         if "libreyolo.data" in put:
             sigmas = import_module("libreyolo.data.pose_metadata") if (root / "data").is_dir() else None
-            put["libreyolo.data"].default_oks_sigmas = getattr(sigmas, "default_oks_sigmas", None)  # type: ignore[attr-defined]
+            data: Any = put["libreyolo.data"]
+            data.default_oks_sigmas = getattr(sigmas, "default_oks_sigmas", None)
         yield
     finally:
         for name, module in put.items():
@@ -88,7 +89,8 @@ def _boxes_of_torchvision() -> dict[str, ModuleType]:
     """The one function of torchvision that these files name."""
     names = ("torchvision", "torchvision.ops", "torchvision.ops.boxes")
     shells = {name: ModuleType(name) for name in names}
-    shells[names[-1]].box_area = lambda b: (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])  # type: ignore[attr-defined]
+    boxes: Any = shells[names[-1]]
+    boxes.box_area = lambda b: (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
     for name in names[:-1]:
         shells[name].__path__ = []
     return shells

@@ -146,7 +146,8 @@ def read_network(path: Path) -> "RFDETR":
     try:
         with safe_open(path, "pt") as file:
             config = ModelConfig.from_dict(json.loads(file.metadata()["config"]))
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no mapping)
+            names = list(file.keys())  # not a mapping
+            weights = {name: file.get_tensor(name).float() for name in names}
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise UserError(f"cannot read the network {path}: restore it from the repository") from error
     model = RFDETR(**config.to_dict())
