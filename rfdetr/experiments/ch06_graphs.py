@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rfdetr.errors import UserError
 from rfdetr.experiments.base import kept
 
 if TYPE_CHECKING:
@@ -22,10 +21,7 @@ that other work shares.
 
 def loaded(root: Path | None = None) -> kept.Kept | None:
     """The kept ratios, or None where they are not in this copy."""
-    try:
-        return kept.load(NAME, root)
-    except UserError:
-        return None
+    return kept.find(NAME, root)
 
 
 def said(ratios: "pd.DataFrame", against: str) -> str:

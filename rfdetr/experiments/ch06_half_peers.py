@@ -10,11 +10,11 @@ is on stand-in data (`rfdetr.peers.standing_in`), every FP16 tensor rounded.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rfdetr.errors import UserError
 from rfdetr.experiments.base import kept
 from rfdetr.experiments.base.parts import Part, Place
 from rfdetr.experiments.base.profiles import Profile
 from rfdetr.experiments.base.studies import Finished, Study
+from rfdetr.experiments.ch07_exports import keep_detectors
 from rfdetr.peers import catalogue
 
 if TYPE_CHECKING:
@@ -78,20 +78,7 @@ def peer_part(place: Place, name: str) -> dict[str, Any]:
 
 def collect(finished: Finished) -> None:
     """Keep one row per detector. UserError when none is done."""
-    import pandas as pd
-
-    done = finished.values("peer-")
-    if not done:
-        raise UserError(f"{NAME}: no detector is done yet; run it again, for longer")
-    rows = [{"name": name.removeprefix("peer-"), **value} for name, value in done.items()]
-    kept.keep(
-        finished.folder,
-        {"peers": pd.DataFrame(rows)},
-        finished.origin,
-        pictures=PICTURES,
-        made_by=finished.makers(),
-        missing=finished.plan.missing(),
-    )
+    keep_detectors(finished, NAME, "peers", PICTURES)
 
 
 def said(peers: "pd.DataFrame") -> str:
@@ -115,10 +102,7 @@ def said(peers: "pd.DataFrame") -> str:
 
 def loaded(root: Path | None = None) -> kept.Kept | None:
     """The kept result, or None where there is none."""
-    try:
-        return kept.load(NAME, root)
-    except UserError:
-        return None
+    return kept.find(NAME, root)
 
 
 STUDY = Study(

@@ -249,10 +249,7 @@ def available() -> bool:
 
 def loaded(root: Path | None = None) -> kept.Kept | None:
     """The kept result, or None where there is none."""
-    try:
-        return kept.load(NAME, root)
-    except UserError:
-        return None
+    return kept.find(NAME, root)
 
 
 STUDY = Study(NAME, PROFILE, parts, collect, ("rfdetr.export.int8", "rfdetr.benchmark.int8_layers"))

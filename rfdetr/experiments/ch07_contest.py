@@ -214,10 +214,7 @@ def summary(rows: "pd.DataFrame") -> "pd.DataFrame":
 
 def loaded(root: Path | None = None) -> kept.Kept | None:
     """The kept run, or None where there is none."""
-    try:
-        return kept.load(NAME, root)
-    except UserError:
-        return None
+    return kept.find(NAME, root)
 
 
 STUDY = study()

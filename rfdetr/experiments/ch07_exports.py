@@ -74,17 +74,24 @@ def _version(package: str) -> str:
 
 def collect(finished: Finished) -> None:
     """Keep one row per detector. UserError when none is done."""
+    keep_detectors(finished, NAME, "exports", PICTURES)
+
+
+def keep_detectors(finished: Finished, name: str, table: str, pictures: int) -> None:
+    """Keep the parts `peer-...` of a study on so many stand-in pictures as one table. UserError when none is
+    done.
+    """
     import pandas as pd
 
     done = finished.values("peer-")
     if not done:
-        raise UserError(f"{NAME}: no detector is done yet; run it again, for longer")
-    rows = [{"name": name.removeprefix("peer-"), **value} for name, value in done.items()]
+        raise UserError(f"{name}: no detector is done yet; run it again, for longer")
+    rows = [{"name": part.removeprefix("peer-"), **value} for part, value in done.items()]
     kept.keep(
         finished.folder,
-        {"exports": pd.DataFrame(rows)},
+        {table: pd.DataFrame(rows)},
         finished.origin,
-        pictures=PICTURES,
+        pictures=pictures,
         made_by=finished.makers(),
         missing=finished.plan.missing(),
     )
@@ -127,10 +134,7 @@ def today() -> "pd.DataFrame":
 
 def loaded(root: Path | None = None) -> kept.Kept | None:
     """The kept result, or None where there is none."""
-    try:
-        return kept.load(NAME, root)
-    except UserError:
-        return None
+    return kept.find(NAME, root)
 
 
 STUDY = Study(NAME, PROFILE, parts, collect, ("rfdetr.peers.exporting", "rfdetr.peers.standing_in"))

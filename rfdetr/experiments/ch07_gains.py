@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from rfdetr.experiments.ch07_orders import kendall
-from rfdetr.experiments.ch07_timed import gflops_of
+from rfdetr.experiments.ch07_timed import both_ways, gflops_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,14 +127,11 @@ def inside_and_outside(result: "Kept") -> "pd.DataFrame | None":
     """
     models = result.tables["models"]
     keys = ["runtime", "asked", "threads", "protocol"]
-    ends = models[models.model.str.endswith(".evaluation")]
-    ends = ends.assign(model=ends.model.str.removesuffix(".evaluation"))
-    both = ends.merge(models, on=["model", *keys], suffixes=("_all", ""))
+    both = both_ways(models, "evaluation", keys)
     if both.empty:
         return None
-    found = both[["model", *keys]].assign(
+    return both[["model", *keys]].assign(
         deployed_ms=both.median_ms,
-        evaluation_ms=both.median_ms_all,
-        added=100 * (both.median_ms_all / both.median_ms - 1),
+        evaluation_ms=both.median_ms_other,
+        added=100 * (both.median_ms_other / both.median_ms - 1),
     )
-    return found.reset_index(drop=True)

@@ -106,6 +106,15 @@ def times(result: "Kept", protocol: str = "buffered") -> "pd.DataFrame":
     return wide.sort_values("gflops", kind="stable").reset_index()
 
 
+def both_ways(models: "pd.DataFrame", ending: str, keys: list[str]) -> "pd.DataFrame":
+    """Rows of the models that were also timed as `<model>.<ending>`: model, `keys`, all else of both, that
+    of the other way with the suffix `_other`.
+    """
+    other = models[models.model.str.endswith(f".{ending}")]
+    other = other.assign(model=other.model.str.removesuffix(f".{ending}"))
+    return other.merge(models, on=["model", *keys], suffixes=("_other", "")).reset_index(drop=True)
+
+
 def ways(times: "pd.DataFrame") -> dict[int, dict[str, str]]:
     """Number of threads -> its columns of `times` with their headings, runtime and precision."""
     found: dict[int, dict[str, str]] = {}

@@ -5,6 +5,7 @@ head.
 from typing import TYPE_CHECKING
 
 from rfdetr.benchmark.flops import analytic
+from rfdetr.experiments.ch07_timed import both_ways
 from rfdetr.model.config import preset_config
 from rfdetr.paper.arithmetic.cells import SIMILAR
 from rfdetr.peers import catalogue
@@ -64,17 +65,14 @@ def timed(result: "Kept | None", protocol: str = "sustained") -> "pd.DataFrame |
     models = result.tables["models"]
     keys = ["runtime", "asked", "threads"]
     part = models[models.protocol == protocol]
-    short = part[part.model.str.endswith(".prototypes")]
-    short = short.assign(model=short.model.str.removesuffix(".prototypes"))
-    both = short.merge(part, on=["model", *keys], suffixes=("_short", ""))
+    both = both_ways(part, "prototypes", keys)
     if both.empty:
         return None
-    found = both[["model", *keys]].assign(
-        prototypes_ms=both.median_ms_short,
+    return both[["model", *keys]].assign(
+        prototypes_ms=both.median_ms_other,
         whole_ms=both.median_ms,
-        added=100 * (both.median_ms / both.median_ms_short - 1),
+        added=100 * (both.median_ms / both.median_ms_other - 1),
     )
-    return found.reset_index(drop=True)
 
 
 def timed_said(found: "pd.DataFrame") -> str:

@@ -30,8 +30,7 @@ COMMAND = f"`python -m rfdetr results {NAME} --device cpu`"
 
 def load(root: Path | None = None) -> Kept | None:
     """The kept baseline, or None where it is not in this copy. UserError when it is damaged."""
-    folder = (root or kept.results_root()) / NAME
-    return kept.load(NAME, root) if (folder / "result.json").is_file() else None
+    return kept.find(NAME, root)
 
 
 def words(baseline: Kept | None) -> str:

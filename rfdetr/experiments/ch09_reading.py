@@ -41,10 +41,7 @@ PARTS = {
 
 def load(root: Path | None = None) -> "Kept | None":
     """The kept result, or None where it is not in this copy. UserError when it is damaged."""
-    folder = (root or kept.results_root()) / NAME
-    if not (folder / "result.json").is_file():
-        return None
-    return kept.load(NAME, root)
+    return kept.find(NAME, root)
 
 
 def coverage(result: "Kept | None") -> "pd.DataFrame":

@@ -148,10 +148,7 @@ def said(prompts: "pd.DataFrame") -> str:
 
 def loaded(root: Path | None = None) -> kept.Kept | None:
     """The kept result, or None where there is none."""
-    try:
-        return kept.load(NAME, root)
-    except UserError:
-        return None
+    return kept.find(NAME, root)
 
 
 STUDY = Study(NAME, PROFILE, parts, collect, ("rfdetr.peers.building", "rfdetr.peers.counting"))

@@ -56,6 +56,12 @@ def results_root() -> Path:
     return package_root() / "results"
 
 
+def find(name: str, root: Path | None = None) -> "Kept | None":
+    """`load`, or None where there is no such result. UserError when a table was changed after it was made."""
+    there = ((root or results_root()) / name / _RECORD).is_file()
+    return load(name, root) if there else None
+
+
 def load(name: str, root: Path | None = None) -> Kept:
     """Read a kept result. UserError when it is missing or a table was changed after it was made."""
     import pandas as pd
