@@ -171,7 +171,9 @@ def test_real_domains_are_searched_with_the_networks_that_were_tuned_on_them(
     assert len(rows) == 2 * (2 + 1 + 2) and rows["spent"].le(rows["budget"] + 1e-9).all()
     whole = rows[(rows["budget"] == 1) & (rows["sampler"] != "token-rule")]
     assert whole["regret_worst"].abs().max() < 1e-12
-    assert not {name.split("-")[0] for name in found.record["missing"]} & {*REAL_PARTS}
+    # "latencies" alone is a part of the other searches.
+    real = tuple(f"{part}-" for part in REAL_PARTS)
+    assert not [name for name in found.record["missing"] if name.startswith(real)]
     # The exact table is the grid's, of the tuned network on the pictures it was not trained on.
     sizes, place = SIZES["smoke"], Place(store.root / "parts" / "fourteen-domains", "", "cpu")
     pictures = Mixture([open_domain(place, sizes, "crowd", split) for split in ("val", "test")])
