@@ -1,9 +1,12 @@
 """A sub-network handed on to other packages: the published checkpoint and a Transformers folder."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import onnx
+import onnxruntime
 import pytest
 import torch
 from conftest import TINY, scramble
@@ -71,6 +74,37 @@ def test_names_and_shapes_are_those_of_the_released_file(tmp_path, name):
     assert {key: tuple(value.shape) for key, value in state.items()} == wanted
 
 
+@pytest.mark.parametrize(
+    "preset, words", [("nano", "r320-p16-w2-d1-q100"), ("seg-nano", "r240-p12-w1-d2-q50")]
+)
+def test_the_published_package_opens_a_file_with_the_same_outputs(tmp_path, preset, words):
+    python = os.environ.get("RFDETR_PUBLISHED_PYTHON")
+    if not python:
+        pytest.skip("RFDETR_PUBLISHED_PYTHON names no Python with the published package, also called rfdetr")
+    arch = Arch.parse(words)
+    torch.manual_seed(0)
+    model = rfdetr.build(preset, categories=CLASSES).eval()
+    for weight in model.parameters():
+        # As drawn, the last layers of boxes are zero and would hide a mistake.
+        if weight.dim() > 1 and not weight.any():
+            torch.nn.init.normal_(weight, std=0.05)
+    write_published(model, tmp_path / "chosen.pth", arch)
+    script = Path(__file__).parents[1] / "benchmarks" / "published_export.py"
+    command = [python, str(script), str(tmp_path / "chosen.pth"), str(tmp_path / "there")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    theirs = onnxruntime.InferenceSession(done.stdout.splitlines()[-1])
+    images = torch.randn(1, 3, arch.resolution, arch.resolution)
+    found = dict(
+        zip((o.name for o in theirs.get_outputs()), theirs.run(None, {"input": images.numpy()}), strict=True)
+    )
+    with torch.no_grad():
+        here = model(images, arch)
+    assert torch.allclose(here.logits, torch.from_numpy(found["labels"]), atol=1e-4)
+    assert torch.allclose(here.boxes, torch.from_numpy(found["dets"]), atol=1e-4)
+    if here.masks is not None:
+        assert torch.allclose(here.masks, torch.from_numpy(found["masks"]), atol=1e-3)
+
+
 @pytest.mark.parametrize("segmentation", [False, True])
 def test_a_transformers_folder_opens_there_with_the_same_outputs(tmp_path, segmentation):
     transformers = pytest.importorskip("transformers", minversion="5.23", reason="the Transformers package")
@@ -130,6 +164,7 @@ def test_every_format_is_written_from_the_command_line(tmp_path, capsys, form):
         (["--format", "tflite"], "--format is one of"),
         (["--io", "theirs"], "--io is own or published"),
         (["--io", "published", "--format", "published"], "--io published names"),
+        (["--arch", "r64-p16-w1-d0-q10", "--format", "published"], "r64-p16-w1-d0-q10 has no decoder layer"),
     ],
 )
 def test_what_does_not_go_together_is_refused(capsys, words, said):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rfdetr.arch import Arch
+from rfdetr.errors import UserError
 from rfdetr.export.artifact import Artifact, load_artifact
 from rfdetr.export.onnx import export_onnx, write_graph
 from rfdetr.files import atomic_path, write_json
@@ -120,9 +121,15 @@ def write_published(model: RFDETR, path: str | Path, arch: Arch | None = None) -
     """Write a checkpoint in the published layout; returns the arguments of the constructor that opens it.
 
     The file holds `model` (float32 weights) and `args` (those arguments and the class names, one per class
-    index).
+    index). UserError for a network without decoder layers: the published package reads the number of classes
+    from the decoder's class layer.
     """
     arch = model.resolve(arch)
+    if arch.decoder_layers == 0:
+        raise UserError(
+            f"{arch.id} has no decoder layer, and the published package opens no such network: choose one with"
+            " at least one, or another format"
+        )
     config, weights = fixed_network(model, arch)
     arguments = constructor(config, arch)
     args = argparse.Namespace(**arguments, class_names=_class_names(config))
