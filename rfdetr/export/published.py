@@ -127,7 +127,7 @@ def write_published(model: RFDETR, path: str | Path, arch: Arch | None = None) -
     arch = model.resolve(arch)
     if arch.decoder_layers == 0:
         raise UserError(
-            f"{arch.id} has no decoder layer, and the published package opens no such network: choose one with"
+            f"{arch.id} has no decoder layer, and the published package opens no such network: take one with"
             " at least one, or another format"
         )
     config, weights = fixed_network(model, arch)
