@@ -14,6 +14,15 @@ def total(place, parts):
     return sum(place.value(name) for name in parts)
 
 
+def written(place, ending):
+    place.folder.mkdir(parents=True, exist_ok=True)
+    place.file(ending).write_bytes(b"abc")
+
+
+def sizes(place, endings):
+    return sum(len(place.needed(name, ending).read_bytes()) for name, ending in endings.items())
+
+
 def patient(place):
     """Fails at the first try and finds what it left at the second."""
     place.work.mkdir(parents=True, exist_ok=True)

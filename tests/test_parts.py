@@ -8,7 +8,7 @@ from study_parts import perform_all
 
 from rfdetr.data.scenes import scenes
 from rfdetr.errors import UserError
-from rfdetr.experiments.base import crew
+from rfdetr.experiments.base import carried, crew
 from rfdetr.experiments.base.crew import Task, work
 from rfdetr.experiments.base.painted import Painted
 from rfdetr.experiments.base.parts import Part, Plan, makers, perform
@@ -73,6 +73,44 @@ def test_reserved_processes_leave_other_parts_alone(tmp_path):
     study = task(tmp_path, part("any", "add", values=[1]), mine)
     outcome = work([study], reserved=["cpu"], threads=1, report=lambda line: None)
     assert outcome.missing == 1 and list(study.plan.done()) == ["mine"]
+
+
+def test_a_study_goes_on_from_what_its_kept_result_carries(tmp_path):
+    def study(folder):
+        parts = [part("wide", "written", ending=".bin"), part("small", "written", ending=".npz")]
+        parts.append(part("sum", "sizes", ("wide", "small"), endings={"wide": ".bin", "small": ".npz"}))
+        return task(folder, *parts)
+
+    first, kept = study(tmp_path / "a"), tmp_path / "kept"
+    for name in ("wide", "small"):
+        perform(first.plan, name, "cpu", "smoke", 0)
+    carried.pack(first.plan, kept)
+    before = (kept / carried.ARCHIVE).read_bytes()
+    carried.pack(first.plan, kept)
+    assert (kept / carried.ARCHIVE).read_bytes() == before
+
+    other = study(tmp_path / "b")
+    assert carried.unpack(other.plan, kept) == 2 and carried.unpack(other.plan, kept) == 0
+    assert other.plan.done() == first.plan.done() and other.plan.missing() == ["sum"]
+    # What is missing reads a file that is not carried: the part that wrote it is done again, the other not.
+    assert other.plan.todo() == ["wide", "sum"]
+    assert work([other], threads=1, report=lambda line: None).done == 2
+    assert other.plan.done()["sum"]["value"] == 6 and other.plan.todo() == []
+
+    # Once all is done, networks that are gone are nobody's need.
+    carried.pack(other.plan, kept)
+    last = study(tmp_path / "c")
+    assert carried.unpack(last.plan, kept) == 3 and last.plan.todo() == [] == last.plan.missing()
+
+
+def test_the_kept_network_is_that_of_its_part(tmp_path):
+    first = task(tmp_path / "a", part("base", "written", ending=".safetensors"))
+    perform_all(first)
+    carried.pack(first.plan, tmp_path / "kept")
+    (tmp_path / "kept" / carried.NETWORK).write_bytes(b"network")
+    other = task(tmp_path / "b", part("base", "written", ending=".safetensors"))
+    carried.unpack(other.plan, tmp_path / "kept", "base")
+    assert other.plan.place("base", "cpu").file(".safetensors").read_bytes() == b"network"
 
 
 def test_parts_made_by_other_code_are_done_anew_unless_they_are_accepted(tmp_path):

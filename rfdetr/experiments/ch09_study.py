@@ -14,4 +14,5 @@ STUDY = Study(
     keep,
     (*fitting.MODULES, "rfdetr.search.blocks", "rfdetr.search.grid", "rfdetr.data.registry"),
     lambda profile: asdict(SIZES[profile.name]),
+    network="base",
 )

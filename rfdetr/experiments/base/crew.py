@@ -133,7 +133,7 @@ class _Run:
 
     def missing(self) -> int:
         """Parts of all tasks that are still to do, each counted once."""
-        return len({task.plan.path(name) for task in self.tasks for name in task.plan.missing()})
+        return len({task.plan.path(name) for task in self.tasks for name in task.plan.todo()})
 
     def _give(self, member: _Member) -> None:
         """The next part for an idle process, if there is one that it can do now."""

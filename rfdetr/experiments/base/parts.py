@@ -97,6 +97,7 @@ class Plan:
             text = json.dumps(content, sort_keys=True, allow_nan=False)
             self.stems[part.name] = f"{part.name}.{hashlib.sha256(text.encode()).hexdigest()[:10]}"
         self._known: set[str] = set()
+        self._whole: set[str] = set()
 
     def path(self, name: str) -> Path:
         """File of a part's result."""
@@ -125,16 +126,39 @@ class Plan:
                 self._known.add(name)
         return found
 
+    def todo(self) -> list[str]:
+        """Names of the parts to do, in order: the missing ones, and those that these need and of which files
+        are gone (what a kept result carries has no networks, see `carried`).
+        """
+        wanted = set(self.missing())
+        for part in reversed(self.parts.values()):
+            if part.name in wanted:
+                wanted.update(name for name in part.needs if name not in wanted and not self._is_whole(name))
+        return [name for name in self.parts if name in wanted]
+
+    def files(self, name: str) -> list[Path]:
+        """What a part left beside its result."""
+        found = self.folder.glob(f"{self.stems[name]}.*")
+        return sorted(path for path in found if path.suffix not in (".json", ".work"))
+
+    def _is_whole(self, name: str) -> bool:
+        if name not in self._whole:
+            endings = read(self.path(name)).get("files", ())
+            if not all((self.folder / f"{self.stems[name]}{ending}").exists() for ending in endings):
+                return False
+            self._whole.add(name)
+        return True
+
     def _is_done(self, name: str) -> bool:
         path = self.path(name)
         return path.is_file() and (self.any_code or read(path)["code"] == self.code)
 
     def ready(self, device: str, taken: Iterable[str] = (), asked: bool = False) -> str | None:
         """The first part that can be done now on a device, or None. asked: only one that asks for it."""
-        missing = self.missing()
-        waiting, busy = set(missing), set(taken)
+        todo = self.todo()
+        waiting, busy = set(todo), set(taken)
         wanted = (device,) if asked else ("", device)
-        for name in missing:
+        for name in todo:
             part = self.parts[name]
             if name not in busy and part.device in wanted and not waiting & set(part.needs):
                 return name
@@ -161,6 +185,7 @@ def perform(plan: Plan, name: str, device: str, profile: str, seed: int) -> dict
     same = all(read(path)["code"] == plan.code for path in map(plan.path, part.needs))
     code = plan.code if same else f"{plan.code} and other"
     record = {"part": name, "code": code, "seconds": round(seconds, 1), "made": made, "value": value}
+    record["files"] = [path.name.removeprefix(plan.stems[name]) for path in plan.files(name)]
     write_json(plan.path(name), record)
     shutil.rmtree(place.work, ignore_errors=True)
     return record

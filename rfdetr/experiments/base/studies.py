@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rfdetr.errors import UserError
+from rfdetr.experiments.base import carried
 from rfdetr.experiments.base.artifacts import Store
 from rfdetr.experiments.base.crew import Outcome, Task, work
+from rfdetr.experiments.base.kept import results_root
 from rfdetr.experiments.base.parts import Part, Plan, makers
 from rfdetr.experiments.base.profiles import Profile, get_profile
 from rfdetr.provenance import provenance
@@ -53,6 +55,7 @@ class Study:
     collect  writes the kept result from what is done; UserError when that is too little
     modules  code that decides the parts' values, beside their functions' options and the profile's recipe
     settings further plain values of a profile that decide the parts
+    network  the part whose network is the kept result's, if there is one
     """
 
     name: str
@@ -61,6 +64,7 @@ class Study:
     collect: Callable[[Finished], None]
     modules: tuple[str, ...]
     settings: Callable[[Profile], Any] | None = None
+    network: str = ""
 
     def task(self, seed: int, store: Store, only: Sequence[str] = (), any_code: bool = False) -> Task:
         """The work of this study.
@@ -83,6 +87,7 @@ class Study:
         profile = get_profile(self.profile)
         origin = provenance(profile.name, seed)
         self.collect(Finished(profile, seed, plan, plan.done(), folder, origin))
+        carried.pack(plan, folder)
 
 
 def make(
@@ -96,9 +101,13 @@ def make(
     any_code: bool = False,
 ) -> Outcome:
     """Do what is missing of a study and keep the result from what is done: all, or what `seconds` allowed.
+    Parts that the kept result carries are not done again.
 
     only, any_code: see `Study.task`; with `only` nothing is kept. UserError when parts failed.
     """
+    plan = study.task(seed, store).plan
+    for source in dict.fromkeys((folder, results_root() / study.name)):
+        carried.unpack(plan, source, study.network)
     outcome = work([study.task(seed, store, only, any_code)], devices, seconds)
     if not only:
         study.keep(folder, seed, store, any_code)
