@@ -165,6 +165,10 @@ def test_every_format_is_written_from_the_command_line(tmp_path, capsys, form):
         (["--io", "theirs"], "--io is own or published"),
         (["--io", "published", "--format", "published"], "--io published names"),
         (["--arch", "r64-p16-w1-d0-q10", "--format", "published"], "r64-p16-w1-d0-q10 has no decoder layer"),
+        (
+            ["--arch", "r64-p16-w1-d0-q10", "--format", "transformers"],
+            "the Transformers package opens no such",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(capsys, words, said):

@@ -121,15 +121,10 @@ def write_published(model: RFDETR, path: str | Path, arch: Arch | None = None) -
     """Write a checkpoint in the published layout; returns the arguments of the constructor that opens it.
 
     The file holds `model` (float32 weights) and `args` (those arguments and the class names, one per class
-    index). UserError for a network without decoder layers: the published package reads the number of classes
-    from the decoder's class layer.
+    index). UserError for a network without decoder layers.
     """
     arch = model.resolve(arch)
-    if arch.decoder_layers == 0:
-        raise UserError(
-            f"{arch.id} has no decoder layer, and the published package opens no such network: take one with"
-            " at least one, or another format"
-        )
+    _refuse_without_decoder(arch, "published")
     config, weights = fixed_network(model, arch)
     arguments = constructor(config, arch)
     args = argparse.Namespace(**arguments, class_names=_class_names(config))
@@ -138,15 +133,26 @@ def write_published(model: RFDETR, path: str | Path, arch: Arch | None = None) -
     return arguments
 
 
+def _refuse_without_decoder(arch: Arch, package: str) -> None:
+    """Both packages stop at such a network: they take class numbers and outputs from decoder layers."""
+    if arch.decoder_layers == 0:
+        raise UserError(
+            f"{arch.id} has no decoder layer, and the {package} package opens no such network: take one with"
+            " at least one, or another format"
+        )
+
+
 def write_transformers(model: RFDETR, folder: str | Path, arch: Arch | None = None) -> Path:
     """Write a folder for `RfDetrForObjectDetection.from_pretrained` (or `...InstanceSegmentation`); returns
     it.
 
-    Needs nothing of that package: `config.json` and `model.safetensors` are written here.
+    Needs nothing of that package: `config.json` and `model.safetensors` are written here. UserError for a
+    network without decoder layers.
     """
     from safetensors.torch import save_file
 
     arch = model.resolve(arch)
+    _refuse_without_decoder(arch, "Transformers")
     config, weights = fixed_network(model, arch)
     folder = Path(folder)
     with atomic_path(folder / "model.safetensors") as temporary:
