@@ -16,7 +16,7 @@ from rfdetr.nas import choose, finetune, pages, plan, words
 from rfdetr.nas.baseline import fixed_arch
 from rfdetr.nas.measure import StepCost, fitting_batch, sharing
 from rfdetr.nas.options import NasOptions
-from rfdetr.nas.processes import check_devices
+from rfdetr.nas.processes import Trainer, check_devices, sharing_processor
 from rfdetr.training.config import TrainConfig
 
 # -- plan
@@ -247,6 +247,57 @@ def test_processes_that_cannot_be_are_refused(monkeypatch, cuda, devices, said):
         return check_devices(devices)
     with pytest.raises(UserError, match=f"--devices {devices}: .*{said}"):
         check_devices(devices)
+
+
+@pytest.mark.parametrize(
+    ("options", "shared", "devices"),
+    [
+        ({"hours": 0.5}, 0.3, 2),  # two processes are faster
+        ({"hours": 0.5}, 0.48, 1),  # not by enough
+        ({"hours": 0.5, "devices": 1}, 0.3, 1),  # asked for one
+        ({"steps": 20, "fine_tune": False}, 0.3, 1),  # too short a training to try
+    ],
+)
+def test_processes_share_a_processor_where_that_is_faster(tmp_path, monkeypatch, options, shared, devices):
+    grid = SearchSpace((64,), (16,), (1,), (1,), (4,))
+    begin = SimpleNamespace(
+        model=SimpleNamespace(config=None),
+        space=grid,
+        config=TrainConfig(batch_size=16),
+        pretrained=True,
+        origin="random",
+        details=(),
+    )
+    asked = []
+
+    def step_cost(trainer, *_):
+        asked.append(trainer.devices)
+        seconds = 0.5 if trainer.devices == 1 else shared
+        return StepCost(seconds, 16 // trainer.devices, 1, 900, fixed_s=seconds)
+
+    searching = {"search_s": 60.0, "timing_s": 2.0, "fastest_ms": 1.0}
+    for name, value in {
+        "start": lambda *_: begin,
+        "search_space": lambda _: grid,
+        "step_cost": step_cost,
+        "search_cost": lambda *_: searching,
+        "spread_costs": lambda config, space, step: (step.seconds,) * 3,
+        "sharing_processor": lambda pictures: 2 if pictures == 16 else 1,
+    }.items():
+        monkeypatch.setattr(plan, name, value)
+    trainer = Trainer("digits", opened={"train": scenes("digits", "train", 40), "val": scenes("digits", "val", 10)})
+    found = plan.settle(NasOptions(data="digits", **options), trainer, None, tmp_path)
+    assert found["devices"] == devices and found["batch_size"] == 16 // devices
+    assert asked == ([1] if "devices" in options or "steps" in options else [1, 2])
+    assert found["costs"]["step"]["seconds"] == (shared if devices == 2 else 0.5)
+
+
+def test_pictures_of_a_step_are_shared_evenly(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert [sharing_processor(pictures) for pictures in (16, 6, 5, 9, 1)] == [4, 3, 1, 3, 1]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert sharing_processor(16) == 1
 
 
 def test_a_run_is_not_started_by_torchrun(monkeypatch):

@@ -61,8 +61,13 @@ def nas(
         int | None, typer.Option(help="Images per step, all processes together.", rich_help_panel=_TIME)
     ] = None,
     devices: Annotated[
-        int, typer.Option(help="Processes (GPUs) of the trainings, on this machine.", rich_help_panel=_TIME)
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="Processes (GPUs) of the trainings, on this machine; default: one GPU, or on the processor"
+            " as many as make a long training faster.",
+            rich_help_panel=_TIME,
+        ),
+    ] = None,
     measured: Annotated[int | None, typer.Option(help="Sub-networks to time.", rich_help_panel=_TIME)] = None,
     dry_run: Annotated[bool, typer.Option(help="Look and plan only.", rich_help_panel=_TIME)] = False,
     fine_tune: Annotated[

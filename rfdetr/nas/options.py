@@ -32,7 +32,8 @@ class NasOptions:
     resolutions, patch_sizes, windows, queries   of the training grid, px and counts; (): proposed from the
     data
     skip_missing  leave out pictures that are missing or damaged
-    devices       processes of every training on this machine, one per GPU or sharing the processor
+    devices       processes of every training on this machine, one per GPU or sharing the processor; None: one
+                  GPU, or as many on the processor as make a long training faster
     """
 
     data: str
@@ -56,7 +57,7 @@ class NasOptions:
     queries: int | None = None
     batch_size: int | None = None
     skip_missing: bool = False
-    devices: int = 1
+    devices: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -80,7 +81,7 @@ class NasOptions:
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {count}")
-        if self.batch_size is not None and self.batch_size % self.devices:
+        if self.batch_size is not None and self.batch_size % (self.devices or 1):
             raise UserError(
                 f"--batch-size {self.batch_size} is the number of images per step of all --devices"
                 f" {self.devices} together: give a multiple of {self.devices}"

@@ -47,7 +47,7 @@ def search_network(
     before any training; Interrupted after SIGINT or SIGTERM, once everything that was done is on disk.
     """
     check_executes(options.runtime, options.precision)
-    check_devices(options.devices)
+    check_devices(options.devices or 1)
     if options.hours is not None:
         plan.without_reserve(options.hours)
     run = Run(options, out, command, say)
@@ -136,6 +136,7 @@ def planned(run: Run) -> None:
         return found
 
     result = run.stages.run("plan", values, ("look",), work, "planning").result
+    run.trainer.devices = result["devices"]
     run.say(
         f"{_INDENT}network: {result['origin']}; training grid {words.grid(SearchSpace(**result['space']))}"
     )
@@ -164,7 +165,7 @@ def trained(run: Run) -> None:
     values = {
         "config": run.config.to_dict(),
         "space": run.result("plan")["space"],
-        "devices": run.options.devices,
+        "devices": run.result("plan")["devices"],
     }
     result = run.stages.run("train", values, ("look", "plan"), work, "training the supernet").result
     if result["step"] != result["steps"]:

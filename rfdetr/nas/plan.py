@@ -1,5 +1,6 @@
 """How long each stage takes, and how a limit in hours is shared between them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from rfdetr.nas.look import Proposal
 from rfdetr.nas.measure import StepCost, search_cost, spread_costs, step_cost
 from rfdetr.nas.network import search_space, start
 from rfdetr.nas.options import NasOptions
-from rfdetr.nas.processes import Trainer
+from rfdetr.nas.processes import Trainer, sharing_processor
 
 # Of the time that is left when looking, searching and reporting have theirs.
 _FINE_TUNING = 0.25
@@ -30,6 +31,8 @@ EVALUATIONS, PATIENCE = 10, 3
 follows no schedule (Section 3).
 """
 _EVALUATING = 0.1  # of a training's pictures, at most, are those of its evaluations
+_LONG_S = 300.0  # of trainings, from which it is measured whether several processes are faster
+_FASTER = 0.9  # of a step's time, from which they are taken
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ class Plan:
         """Expected seconds of all stages."""
         return sum(self.seconds.values())
 
+    @property
+    def training_s(self) -> float:
+        """Expected seconds of all trainings."""
+        return sum(self.seconds.get(name, 0.0) for name in ("train", "fine-tune", "baseline"))
+
     def lines(self, images: int, sub_networks: int) -> list[str]:
         """The plan in words, for the terminal and the run's folder. images: of the training split.
         sub_networks: of the search space.
@@ -118,17 +126,23 @@ class Plan:
 
 
 def make_plan(
-    options: NasOptions, images: int, val_images: int, recipe_steps: int | None, costs: Costs
+    options: NasOptions,
+    images: int,
+    val_images: int,
+    recipe_steps: int | None,
+    costs: Costs,
+    devices: int = 1,
 ) -> Plan:
     """Steps and numbers that fit `options.hours`, or the recipe's own where there is no limit.
 
     images, val_images  of the training and the validation split
     recipe_steps        of the recipe; None: a hundred epochs
+    devices             processes of a training, with which the costs were measured
 
     Raises UserError for hours in which nothing can be trained.
     """
     step = costs.step
-    shown = step.batch_size * step.accumulate * options.devices
+    shown = step.batch_size * step.accumulate * devices
     by_epochs = max(_FEWEST_STEPS, round(_FEWEST_EPOCHS * images / shown))
     steps = options.steps or max(recipe_steps or 0, by_epochs)
     tune = max(_FEWEST_STEPS // 4, round(_EPOCHS_FINE_TUNING * images / shown)) if options.fine_tune else 0
@@ -156,7 +170,7 @@ def make_plan(
         steps=steps,
         tune_steps=tune,
         evaluations=evaluations,
-        devices=options.devices,
+        devices=devices,
         batch_size=step.batch_size,
         accumulate=step.accumulate,
         measured=measured or _MEASURED,
@@ -261,14 +275,24 @@ def settle(options: NasOptions, trainer: Trainer, proposal: Proposal, folder: Pa
     train_set, val = trainer.split("train"), trainer.split("val")
     begin = start(options, train_set, proposal)
     space = search_space(begin)
-    step = step_cost(trainer, begin.model, begin.space, begin.config, folder, options.batch_size)
-    costs = Costs(
-        step,
-        spread_costs(begin.model.config, space, step),
-        **search_cost(begin.model, val, space, folder, options, train_set),
-    )
+    searching = search_cost(begin.model, val, space, folder, options, train_set)
     recipe_steps = None if begin.pretrained else begin.config.steps
-    found = make_plan(options, len(train_set), len(val), recipe_steps, costs)
+
+    def planned(devices: int, slower: float = math.inf) -> tuple[Costs, Plan] | None:
+        """With so many processes; None where a step takes longer than `slower`."""
+        trainer.devices = devices
+        step = step_cost(trainer, begin.model, begin.space, begin.config, folder, options.batch_size)
+        if step.seconds > slower:
+            return None
+        costs = Costs(step, spread_costs(begin.model.config, space, step), **searching)
+        return costs, make_plan(options, len(train_set), len(val), recipe_steps, costs, devices)
+
+    first = planned(options.devices or 1)
+    assert first is not None
+    costs, found = first
+    several = sharing_processor(found.batch_size * found.accumulate)
+    if options.devices is None and several > 1 and found.training_s > _LONG_S:
+        costs, found = planned(several, _FASTER * costs.step.seconds) or first
     config = begin.config.replace(
         steps=found.steps,
         batch_size=found.batch_size,

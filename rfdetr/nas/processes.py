@@ -31,6 +31,7 @@ from rfdetr.training.loop import train
 
 _STOPPING_S = 300  # that a stopped training has for its checkpoint
 _JOB, _DONE = "job.pt", "job.json"
+_MOST_SHARING = 4  # each needs memory of its own
 _INTERRUPTED = 130
 
 
@@ -50,6 +51,16 @@ def check_devices(devices: int) -> None:
             f"--devices {devices}: here {'is' if most == 1 else 'are'} {most} {unit}"
             f"{'s' if unit == 'GPU' and most > 1 else ''}; give at most {most}"
         )
+
+
+def sharing_processor(pictures: int) -> int:
+    """Processes that can share the pictures of a step on this machine's processor: several with few threads
+    compute a small network's steps faster than one with many. 1 where there is a GPU.
+    """
+    if torch.cuda.is_available():
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(n for n in range(1, _MOST_SHARING + 1) if n <= cores and pictures % n == 0)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Run:
         self.options, self.root, self.say = options, Path(out), say
         self.command = command or "python -m rfdetr nas"
         self.stages = Stages(self.root, say)
-        self.trainer = Trainer(options.data, options.skip_missing, options.devices)
+        self.trainer = Trainer(options.data, options.skip_missing, options.devices or 1)
 
     def data(self, split: str) -> DetectionDataset:
         """A split of the data, opened once."""
