@@ -285,7 +285,9 @@ def test_processes_share_a_processor_where_that_is_faster(tmp_path, monkeypatch,
         "sharing_processor": lambda pictures: 2 if pictures == 16 else 1,
     }.items():
         monkeypatch.setattr(plan, name, value)
-    trainer = Trainer("digits", opened={"train": scenes("digits", "train", 40), "val": scenes("digits", "val", 10)})
+    trainer = Trainer(
+        "digits", opened={"train": scenes("digits", "train", 40), "val": scenes("digits", "val", 10)}
+    )
     found = plan.settle(NasOptions(data="digits", **options), trainer, None, tmp_path)
     assert found["devices"] == devices and found["batch_size"] == 16 // devices
     assert asked == ([1] if "devices" in options or "steps" in options else [1, 2])

@@ -83,7 +83,13 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option(help="Also write curves for TensorBoard (pip install tensorboard).")
     ] = False,
-    devices: Annotated[int, typer.Option(help="Processes (GPUs) on this machine.")] = 1,
+    devices: Annotated[
+        int,
+        typer.Option(
+            help="Processes on this machine, each with --batch-size images: one per GPU, or sharing the"
+            " processor, where 2 to 4 of them train a small network faster than one."
+        ),
+    ] = 1,
     resume: Annotated[bool, typer.Option(help="Go on from a checkpoint in --out.")] = True,
     skip_missing: SkipMissing = False,
 ) -> None:

@@ -1,5 +1,6 @@
 """Processes of a training."""
 
+import logging
 import os
 from datetime import timedelta
 
@@ -32,6 +33,8 @@ def launch(devices: int = 1, accelerator: str = "auto") -> Fabric:
     if accelerator == "cuda" and devices > torch.cuda.device_count():
         raise UserError(f"{devices} processes need as many GPUs, here are {torch.cuda.device_count()}")
     several = devices * nodes > 1
+    # It tells of every connection, and a run has many; that several processes train is said by `train`.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     strategy: Strategy | str = DDPStrategy(timeout=PATIENCE) if several else "auto"
     fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
     if several:

@@ -96,6 +96,8 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
     """The plan for the terminal, one fact a line."""
     config = TrainConfig.from_dict(plan["config"])
     start = plan.get("start", "as given")
+    processes = plan["images_per_step"] // (config.batch_size * config.accumulate)
+    shared = f" in each of {processes} processes" if processes > 1 else ""
     found = [
         ("network", f"{start}, {plan['parameters'] / 1e6:.1f} M parameters, {len(plan['classes'])} classes"),
         ("data", plan["data"] + (f"; validation {plan['val']}" if plan["val"] else "; no validation")),
@@ -104,7 +106,7 @@ def lines(plan: Mapping[str, Any]) -> list[str]:
         ("recipe", _recipe(plan, config)),
         (
             "steps",
-            f"{config.steps:,} of {plan['images_per_step']} pictures ({config.batch_size} at a time):"
+            f"{config.steps:,} of {plan['images_per_step']} pictures ({config.batch_size} at a time{shared}):"
             f" {plan['epochs']:g} epochs",
         ),
         ("val", _evaluation(plan, config)),
