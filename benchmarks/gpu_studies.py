@@ -51,6 +51,7 @@ NEVER = {
     "full-search": ("latency",),
     "search-bill": ("clocked-",),
     "peers-bench": ("",),
+    "backbones-bench": ("",),
     "int8": ("",),
     "int8-domains": ("",),
     "domain-baseline": ("",),

@@ -56,7 +56,7 @@ def test_a_run_that_is_cut_off_keeps_whole_sweeps(tmp_path, monkeypatch):
     assert (result.tables["models"].groupby("model").size() == 2).all()
     assert result.record["missing"] == names[5:]
     said = ch07_contest.scope(result.record)
-    assert "2 of 2 models" in said and "5 rounds each on 1 and 2 threads" in said and "not known" in said
+    assert "2 of 2 models" in said and "2 rounds each on 1 and 2 threads" in said and "not known" in said
 
 
 def test_a_short_run_has_twenty_models_of_every_family():

@@ -15,6 +15,7 @@ from rfdetr.experiments import (
     ch11_backbones,
 )
 from rfdetr.experiments.base.kept import Kept
+from rfdetr.peers import catalogue
 
 CORE = ch07_contest.CORE
 WHOLE = (*ch07_contest.OURS, *ch07_contest.PEERS)
@@ -41,7 +42,8 @@ def run(models=CORE, threads=(1, 2), rounds=1, time=None, built=lambda asked: as
                                     "noisy": False,
                                 }
                             )
-    return Kept({"models": ch07_contest.summary(pd.DataFrame(rows))}, {}, None)
+    frame = pd.DataFrame(rows)
+    return Kept({"rows": frame, "models": ch07_contest.summary(frame)}, {}, None)
 
 
 def detection(result, **options):
@@ -165,14 +167,15 @@ def test_the_gain_of_a_precision_grows_or_not():
 def test_what_a_short_run_lacks_is_said_and_a_whole_one_shows():
     short, whole = run(), run(WHOLE)
     assert ch07_gains.inside_and_outside(short) is None and ch08_masks.timed(short) is None
-    assert ch11_backbones.timed(short) is None
     assert "no run of many" in ch07_timed.without("Hiera-S", None).lower()
     assert "20 models, Hiera-S not among them" in ch07_timed.without("Hiera-S", short)
     ends = ch07_gains.inside_and_outside(whole)
     assert np.allclose(ends.added, 0) and set(ends.model) == {"yolo11-n"}
     assert len(ch08_masks.timed(whole)) == 2 * 4 * 2
-    backbones = ch11_backbones.timed(whole)
-    assert np.allclose(backbones.per_operation, 1)
+    costs = {name: catalogue.named(name)["gflops_with_attention"] for name in ch07_contest.BACKBONES}
+    backbones = ch11_backbones.timed(run(ch07_contest.BACKBONES, rounds=2, time=costs.get))
+    assert np.allclose(backbones.per_operation, 1) and len(backbones) == 2 * 4 * 2
+    assert set(backbones.backbone) == {"CAEv2", "SigLIPv2"} and (backbones.least <= backbones.most).all()
     assert "operations explain it" in ch11_backbones.timed_said(backbones)
     for factor, word in ((2, "is seen on this processor"), (0.5, "the opposite")):
         assert word in ch11_backbones.timed_said(backbones.assign(per_operation=factor))

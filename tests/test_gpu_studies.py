@@ -28,7 +28,11 @@ def test_the_schedule_has_every_part_but_those_that_need_a_quiet_machine(script,
     every = {(name, part) for name, study in STUDIES.items() for part in study.task(0, store).plan.parts}
     elsewhere = {(name, part) for name, part in every if name in script.NEVER and "" in script.NEVER[name]}
     processor, packages = {"int8", "int8-domains"}, {"domain-baseline", "peer-exports", "peer-fp16"}
-    assert {name for name, _ in elsewhere} == {"peers-bench", "text-cost"} | processor | packages
+    assert {name for name, _ in elsewhere} == {
+        "peers-bench",
+        "backbones-bench",
+        "text-cost",
+    } | processor | packages
     quiet = {(name, part) for name, part in every if part == "latency" or part.startswith("clocked-")}
     assert every - planned == quiet | elsewhere
     assert {name for name, _ in quiet} == {"full-search", "search-bill"}

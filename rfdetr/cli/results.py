@@ -12,8 +12,8 @@ def results(
     name: Annotated[
         str,
         typer.Argument(
-            help="full-search, search-regret, search-bill, ranking, sampling-study, precision-study,"
-            " fourteen-domains, domain-baseline, int8, peers-bench or ablation-study: minutes to hours each."
+            help="Folder in results/ of one that is made in parts, such as full-search (all are in"
+            " results/README.md): minutes to hours."
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: the committed one.")] = None,

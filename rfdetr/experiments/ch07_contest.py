@@ -22,7 +22,7 @@ from rfdetr.experiments.base.studies import Finished, Study
 if TYPE_CHECKING:
     import pandas as pd
 
-NAME = "peers-bench"
+NAME, BACKBONES_NAME = "peers-bench", "backbones-bench"
 OURS = ("nano", "small", "medium", "large", "2xlarge", "seg-nano", "seg-small", "seg-medium")
 PEERS = (
     *(f"lw-detr-{size}" for size in "tsm"),
@@ -31,10 +31,11 @@ PEERS = (
     *(f"yolov8-{size}" for size in "nsm"),
     *(f"yolo11-{size}" for size in "nsm"),
     *("yolov8-seg-n", "yolo11-seg-n", "yolo11-seg-s"),
-    # What suppression over all pairs and whole masks cost; and the backbones of Table 6.
+    # What suppression over all pairs and whole masks cost.
     *("yolo11-n.evaluation", "yolo11-seg-n.prototypes", "yolo11-seg-s.prototypes"),
-    *("hiera-s", "caev2-vit-s"),
 )
+BACKBONES = ("hiera-s", "caev2-vit-s", "siglip2-vit-b")
+"""Those of Table 6, alone: a run of their own, in turns with each other."""
 CORE = (
     *("nano", "small", "medium", "seg-nano", "seg-small"),
     *(f"lw-detr-{size}" for size in "tsm"),
@@ -54,7 +55,9 @@ _CALL = "rfdetr.experiments.ch07_contest"
 _KEY = ["model", "runtime", "asked", "threads", "protocol"]
 
 
-def study(models: Sequence[str] = (*OURS, *PEERS), rounds: int = ROUNDS, **cell: Any) -> Study:
+def study(
+    models: Sequence[str] = (*OURS, *PEERS), rounds: int = ROUNDS, name: str = NAME, **cell: Any
+) -> Study:
     """The study over these models. cell: sizes of a `peers.timing.Cell`."""
 
     def parts(profile: Profile, seed: int) -> list[Part]:
@@ -67,7 +70,7 @@ def study(models: Sequence[str] = (*OURS, *PEERS), rounds: int = ROUNDS, **cell:
                     found.append(Part(name, f"{_CALL}:time_part", options, (_file(model),)))
         return found
 
-    return Study(NAME, "cpu", parts, collect, ("rfdetr.peers.timing", "rfdetr.peers.exporting"))
+    return Study(name, "cpu", parts, collect, ("rfdetr.peers.timing", "rfdetr.peers.exporting"))
 
 
 def core(models: Sequence[str]) -> list[str]:
@@ -155,11 +158,12 @@ def collect(finished: Finished) -> None:
     if not whole:
         done = max((len(needed & set(parts)) for parts in sweeps.values()), default=0)
         raise UserError(
-            f"{NAME}: no sweep is complete yet ({done} of the {len(needed)} models that every one has): run"
-            " it again, for longer"
+            f"{finished.folder.name}: no sweep is complete yet ({done} of the {len(needed)} models that every"
+            " one has): run it again, for longer"
         )
     frame = pd.DataFrame([row for done in whole.values() for rows in done.values() for row in rows])
     files = finished.values("file-")
+    rounds = {int(name.split("-")[1]) for name in finished.plan.parts if name.startswith("round-")}
     kept.keep(
         finished.folder,
         {"rows": frame, "models": summary(frame)},
@@ -168,7 +172,7 @@ def collect(finished: Finished) -> None:
             {"round": number, "threads": threads, "models": len(done)}
             for (number, threads), done in whole.items()
         ],
-        planned={"rounds": ROUNDS, "threads": list(THREADS), "models": len(models)},
+        planned={"rounds": len(rounds), "threads": list(THREADS), "models": len(models)},
         models=sorted({model for done in whole.values() for model in done}, key=models.index),
         files={name.removeprefix("file-"): value for name, value in files.items()},
         made_by=finished.makers(),
@@ -212,9 +216,10 @@ def summary(rows: "pd.DataFrame") -> "pd.DataFrame":
     return frame.assign(spread=(frame.high_ms - frame.low_ms) / frame.median_ms)
 
 
-def loaded(root: Path | None = None) -> kept.Kept | None:
+def loaded(root: Path | None = None, name: str = NAME) -> kept.Kept | None:
     """The kept run, or None where there is none."""
-    return kept.find(NAME, root)
+    return kept.find(name, root)
 
 
 STUDY = study()
+BACKBONES_STUDY = study(BACKBONES, 3, BACKBONES_NAME)

@@ -40,6 +40,7 @@ STUDIES = {
         ch06_half_peers.STUDY,
         ch06_int8_domains.STUDY,
         ch07_contest.STUDY,
+        ch07_contest.BACKBONES_STUDY,
         ch07_exports.STUDY,
         ch09_study.STUDY,
         ch09_convolution.STUDY,
@@ -66,7 +67,7 @@ def make(
     """
     if name not in STUDIES:
         raise UserError(f"unknown result {name!r}; choose one of {', '.join(STUDIES)}")
-    if name == ch07_contest.NAME and len(devices) > 1:
+    if name in (ch07_contest.NAME, ch07_contest.BACKBONES_NAME) and len(devices) > 1:
         raise UserError(f"{name} times models: one at a time (--jobs 1), on a machine that does nothing else")
     folder = out or results_root() / name
     store = store or Store()
