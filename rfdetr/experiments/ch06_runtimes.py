@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rfdetr.arch import Arch
-from rfdetr.errors import UserError
 from rfdetr.experiments.base import kept
 from rfdetr.experiments.ch05_full_search import undisturbed
 from rfdetr.experiments.ch05_latency import NAME
@@ -45,9 +44,8 @@ class Compared:
 
 def compared() -> Compared | None:
     """From the kept results; None where one of the two is not in this copy."""
-    try:
-        search, timed = kept.load(SEARCH), kept.load(NAME)
-    except UserError:
+    search, timed = kept.find(SEARCH), kept.find(NAME)
+    if search is None or timed is None:
         return None
     return both(search.tables["table"], timed.tables["timings"], timed.origin)
 

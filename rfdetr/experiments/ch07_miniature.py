@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rfdetr.arch import Arch
-from rfdetr.errors import UserError
 from rfdetr.experiments.base import kept
 from rfdetr.experiments.ch05_full_search import undisturbed, with_latency
 from rfdetr.search.pareto import front
@@ -36,9 +35,8 @@ class Miniature:
 
 def miniature() -> Miniature | None:
     """From the kept search, by predicted latency (one thread); None where it is not in this copy."""
-    try:
-        found = kept.load(SOURCE)
-    except UserError:
+    found = kept.find(SOURCE)
+    if found is None:
         return None
     table, _ = with_latency(found.tables["table"], undisturbed(found.tables["latency"]))
     table = table.drop_duplicates(list(Arch.KNOBS)).dropna(subset=["AP"])

@@ -189,10 +189,7 @@ def chain_table(runs: "pd.DataFrame", resamples: "np.ndarray") -> "pd.DataFrame"
 
 def loaded(root: Path | None = None) -> kept.Kept | None:
     """The kept result, or None where there is none."""
-    try:
-        return kept.load(NAME, root)
-    except UserError:
-        return None
+    return kept.find(NAME, root)
 
 
 STUDY = Study(NAME, PROFILE, parts, collect, fitting.MODULES)
