@@ -104,7 +104,7 @@ def said(exports: "pd.DataFrame") -> str:
     text = (
         f"{len(good)} of {len(exports)} files give their network's outputs within"
         f" {exports.tolerance.max():g}; the largest difference is {exports.difference.max():.1g}. On the"
-        f" stand-in pictures AP of file and network differ by {apart.max():.4f} at most"
+        f" stand-in pictures AP of file and network differ by {apart.max():.1g} at most"
     )
     off = exports.name[apart > SAME]
     return text + (f"; by more than {SAME:g}: {', '.join(off)}." if len(off) else ".")
