@@ -190,10 +190,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def compared(data: Path, killed: Path, out: Path) -> list[str]:
     """Differences to an undisturbed run in `out` that is given the latencies that the killed one measured."""
-    folder = out / Findings.of(killed).path("search").relative_to(killed)
-    folder.mkdir(parents=True)
+    for stage in ("search", "choose", "baseline"):
+        there = Findings.of(killed).path(stage)
+        folder = out / there.relative_to(killed)
+        folder.mkdir(parents=True)
+        shutil.copy(there / "latency.csv", folder)
     (out / ".nas.lock").touch()  # the mark of a run's folder
-    shutil.copy(Findings.of(killed).path("search") / "latency.csv", folder)
     process = start(data, out, *WORDS)
     said, _ = process.communicate(timeout=LONGEST)
     if process.returncode:

@@ -178,15 +178,18 @@ def test_without_targets_the_useful_part_of_the_front_is_spread():
     assert [round(t["ms"], 6) for t in wanted] == [2.0, 4.0, 8.0]
 
 
-def test_what_is_chosen_by_a_prediction_is_timed_and_gives_way_when_it_is_too_slow(tmp_path, monkeypatch):
+@pytest.mark.parametrize("stopped", [False, True])
+def test_what_is_chosen_by_a_prediction_is_timed_and_gives_way_when_it_is_too_slow(
+    tmp_path, monkeypatch, stopped
+):
     real = {1.0: 1.1, 2.0: 2.1, 4.0: 6.0, 8.0: 8.5}  # ms: predicted -> measured
-    asked = []
+    asked, before = [], set()
 
     class Timed:
         """Stands for the runtime: knows what each network takes."""
 
         def __init__(self, *_):
-            self.known = set()
+            self.known = before
 
         def measure(self, archs):
             new = {arch.id for arch in archs} - self.known
@@ -206,6 +209,8 @@ def test_what_is_chosen_by_a_prediction_is_timed_and_gives_way_when_it_is_too_sl
     options = NasOptions(data="digits", targets_ms=(2.5, 5.0))
     run = SimpleNamespace(options=options, metric="AP", protocol=None)
     run.table, run.folder = lambda: predicted, lambda _: tmp_path
+    if stopped:  # once the first choices were timed
+        choose.timed_picks(run, None, tmp_path)
     found = choose.timed_picks(run, None, tmp_path)
     assert [(e["latency_ms"], e["timed"], len(e["targets"])) for e in found] == [(2.1, True, 2)]
     assert len(asked) == 2  # the first choices; the one that gave way had been timed, too

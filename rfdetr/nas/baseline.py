@@ -59,7 +59,8 @@ def _steps(run: Run, arch: Arch, config: ModelConfig) -> dict[str, Any]:
 
 def _latency(run: Run, arch: Arch, folder: Path) -> float:
     """Latency of the fixed architecture in ms, timed as the chosen ones were."""
-    shutil.copyfile(run.folder("choose") / "latency.csv", folder / "latency.csv")
+    if not (folder / "latency.csv").is_file():
+        shutil.copyfile(run.folder("choose") / "latency.csv", folder / "latency.csv")
     model = run.network()
     timings = Timings(folder, model, fingerprint(model), run.protocol)
     rows = timings.measured([arch])

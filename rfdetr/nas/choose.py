@@ -115,7 +115,10 @@ def timed_picks(run: "Run", model: RFDETR, folder: Path) -> list[dict[str, Any]]
     timings = Timings(folder, model, fingerprint(model), run.protocol)
     for _ in range(_ROUNDS):
         entries = pick(table, targets(options, table, decisive), decisive)
-        if not timings.measure(Arch.parse(entry["arch"]) for entry in entries if "arch" in entry):
+        chosen = [entry for entry in entries if "arch" in entry]
+        timings.measure(Arch.parse(entry["arch"]) for entry in chosen)
+        # Not whether something was measured now: a run that was stopped here has measured it before.
+        if all(entry["timed"] for entry in chosen):
             break
         table = timings.onto(table, options.seed)
     return entries
