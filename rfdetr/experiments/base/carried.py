@@ -44,12 +44,12 @@ def unpack(plan: Plan, folder: Path, network: str = "") -> int:
         ]
         for name in absent:
             # The record comes last: a part with a record is done.
+            if name == network and (folder / NETWORK).is_file():
+                with atomic_path(plan.folder / f"{plan.stems[name]}.safetensors") as temporary:
+                    shutil.copyfile(folder / NETWORK, temporary)
             for ending in sorted(_CARRIED, reverse=True):
                 path = plan.folder / f"{plan.stems[name]}{ending}"
                 if path.name in held:
                     with atomic_path(path) as temporary:
                         temporary.write_bytes(archive.read(path.name))
-    if network in absent and (folder / NETWORK).is_file():
-        with atomic_path(plan.folder / f"{plan.stems[network]}.safetensors") as temporary:
-            shutil.copyfile(folder / NETWORK, temporary)
     return len(absent)
