@@ -26,6 +26,7 @@ from rfdetr.errors import UserError
 from rfdetr.files import read_json, write_atomic, write_json
 from rfdetr.interrupts import Interrupted
 from rfdetr.model.detector import RFDETR
+from rfdetr.provenance import usable_cpus
 from rfdetr.training.config import TrainConfig
 from rfdetr.training.loop import train
 
@@ -59,7 +60,7 @@ def sharing_processor(pictures: int) -> int:
     """
     if torch.cuda.is_available():
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cpus()
     return max(n for n in range(1, _MOST_SHARING + 1) if n <= cores and pictures % n == 0)
 
 

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from rfdetr.errors import UserError
 from rfdetr.experiments.base.parts import Plan, perform
 from rfdetr.files import write_atomic
+from rfdetr.provenance import usable_cpus
 
 _GRACE = 10.0  # seconds that a stopped process has to write its checkpoint
 
@@ -75,7 +76,7 @@ def work(
     A part that fails is left out, with all that need it; the others go on. The processes write to
     `crew-N.log` in the first study's folder. UserError when another run works in one of the folders.
     """
-    threads = threads or max(1, _processors() // len(devices))
+    threads = threads or max(1, usable_cpus() // len(devices))
     folders = dict.fromkeys(task.plan.folder for task in tasks)
     locks = [FileLock(folder / "crew.lock") for folder in folders]
     end = None if seconds is None else time.monotonic() + seconds
@@ -90,10 +91,6 @@ def work(
     finally:
         for lock in locks:
             lock.release()
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Run:
