@@ -172,3 +172,11 @@ def test_table_formats_values():
         assert text in html
     with pytest.raises(KeyError):
         html_table(df, columns=["missing"])
+
+
+def test_a_number_of_many_digits_is_written_by_its_power_of_ten():
+    import pandas as pd
+
+    html = html_table(pd.DataFrame({"v": [3.40282e38, -65504.0, 2.5e-9, 0.0]}), decimals=0)
+    for text in (">3.4e+38<", ">-65,504<", ">2.5e-09<", ">0<"):
+        assert text in html

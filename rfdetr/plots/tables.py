@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 MISSING = "–"
 _FAR = 3
 """Powers of ten below its digits from which a number is no rounded nothing, but an error of rounding."""
+_DIGITS = 15
+"""Digits that float64 always keeps: a number with more before its point is written by its power of ten."""
 
 
 def table(
@@ -96,7 +98,7 @@ def _text(value: Any, digits: int) -> str:
         return f"{int(value):,}"
     if isinstance(value, Real):
         number = float(value) + 0.0  # no "-0.0" for nothing
-        if number and abs(number) < 10 ** -(digits + _FAR):
+        if number and not 10 ** -(digits + _FAR) <= abs(number) < 10**_DIGITS:
             return f"{number:.1e}"
         return f"{number:,.{digits}f}"
     if isinstance(value, tuple | list):
