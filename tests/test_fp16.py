@@ -209,3 +209,28 @@ def test_the_arithmetic_of_coordinates_stays_in_fp32(artifact, tmp_path) -> None
     # From the positions that GridSample reads there is FP32 all the way to a product.
     grids = [node.input[1] for node in graph.node if node.op_type == "GridSample"]
     assert grids and all(makers[name].name in names for name in grids)
+
+
+@pytest.mark.parametrize("kind", [onnx.TensorProto.BOOL, onnx.TensorProto.INT64])
+def test_a_cast_of_the_graph_itself_stays_one_where_its_reader_stays_in_fp32(tmp_path, kind) -> None:
+    """A mask that is resized: bool to FP32, to FP16 and back would read the bool as if it were FP32."""
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("Cast", ["x"], ["first"], "first", to=kind),
+        helper.make_node("Cast", ["first"], ["second"], "second", to=floats),
+        helper.make_node("Resize", ["second", "", "scales"], ["large"], "large", mode="nearest"),
+        helper.make_node("Add", ["second", "second"], ["twice"], "twice"),
+        helper.make_node("Resize", ["twice", "", "scales"], ["y"], "y", mode="nearest"),
+    ]
+    scales = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
+    inputs = [helper.make_tensor_value_info("x", floats, [1, 1, 2, 2])]
+    outputs = [helper.make_tensor_value_info(name, floats, [1, 1, 4, 4]) for name in ("large", "y")]
+    graph = helper.make_graph(nodes, "mask", inputs, outputs, [scales])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, tmp_path / "mask.onnx")
+    half = to_fp16(load_artifact(tmp_path / "mask.onnx"), tmp_path / "half.onnx")
+    onnx.checker.check_model(onnx.load(half.file), full_check=True)
+    feed = {"x": np.array([[[[0, 1], [2, 2000]]]], np.float32)}
+    expected = cpu_session(tmp_path / "mask.onnx").run(None, feed)
+    for value, exact in zip(cpu_session(half.file).run(None, feed), expected, strict=True):
+        np.testing.assert_array_equal(value, exact)

@@ -60,7 +60,8 @@ def to_fp16(artifact: Artifact, path: str | Path, keep: Sequence[str] = ()) -> A
     except ImportError as error:
         raise UserError("the FP16 conversion needs ONNX Runtime: pip install onnxruntime") from error
     model = onnx.load(artifact.file)
-    unknown = sorted(set(keep) - {n.name for n in model.graph.node})
+    own = {n.name for n in model.graph.node}
+    unknown = sorted(set(keep) - own)
     if unknown:
         raise UserError(f"the graph has no node {', '.join(unknown[:5])}")
     converted: Any = convert_float_to_float16(
@@ -70,7 +71,7 @@ def to_fp16(artifact: Artifact, path: str | Path, keep: Sequence[str] = ()) -> A
         node_block_list=sorted({*keep, *coordinate_nodes(model.graph)}),
     )
     del converted.graph.value_info[:]
-    _clean_casts(converted.graph)
+    _clean_casts(converted.graph, own)
     # The converter puts casts at the end, but a valid graph makes every tensor before it is read.
     nodes = in_order_of_use(converted.graph, [o.name for o in converted.graph.output])
     _replace_nodes(converted.graph, nodes)
@@ -83,12 +84,12 @@ def to_fp16(artifact: Artifact, path: str | Path, keep: Sequence[str] = ()) -> A
     return load_artifact(path)
 
 
-def _clean_casts(graph: Any) -> None:
-    """Repair what the converter does around nodes that stay in FP32.
+def _clean_casts(graph: Any, own: set[str]) -> None:
+    """Repair what the converter does around nodes that stay in FP32. own: nodes of the FP32 graph.
 
     It casts a tensor once per such reader under one name, which is no valid graph: the first cast is kept.
     And it takes a tensor between two such nodes through FP16, where the very values overflow that the nodes
-    were kept for.
+    were kept for. A cast of the graph's own (of counts or of a mask, say) is then from that type to FP32.
     """
     import onnx
 
@@ -102,15 +103,17 @@ def _clean_casts(graph: Any) -> None:
         return next(a.i for a in node.attribute if a.name == "to")
 
     casts = [n for n in graph.node if n.op_type == "Cast"]
-    lowered = {n.output[0]: n.input[0] for n in casts if target(n) == onnx.TensorProto.FLOAT16}
+    lowered = {n.output[0]: n for n in casts if target(n) == onnx.TensorProto.FLOAT16}
     outputs = {o.name for o in graph.output}
     direct = {}
     for node in casts:
         if target(node) == onnx.TensorProto.FLOAT and node.input[0] in lowered:
-            if node.output[0] in outputs:
-                continue
-            direct[node.output[0]] = lowered[node.input[0]]
-            graph.node.remove(node)
+            maker = lowered[node.input[0]]
+            if maker.name in own:
+                node.input[0] = maker.input[0]
+            elif node.output[0] not in outputs:
+                direct[node.output[0]] = maker.input[0]
+                graph.node.remove(node)
     for node in graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = direct.get(name, name)
