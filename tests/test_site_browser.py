@@ -49,12 +49,17 @@ WIDE_TABLE = (
     + "".join(f'<th scope="col" style="min-width: 10rem">column {n}</th>' for n in range(12))
     + "</tr></table></div>"
 )
+LONG_CODE = (
+    "<details><summary>code</summary>"
+    f'<div class="cell_input"><pre style="overflow-x: auto">{"x" * 300}</pre></div></details>'
+)
 PROBLEMS = {
     "<script>throw new Error('broken')</script>": "an error in a script: Error: broken",
     "<script>console.error('no', 'good')</script>": "the console says: no good",
     '<img alt="" src="http://127.0.0.1:9/x.png">': "asks another host: http://127.0.0.1:9/x.png",
     '<div style="width: 2000px">long</div>': "px too wide",
     WIDE_TABLE: "a table's last column is hidden",
+    LONG_CODE: "a code cell's lines are hidden",
     '<img src="favicon.svg">': "an image without alternative text",
     '<img alt="there" src="gone.png">': "an image that is not there",
     "<button></button>": "a control without a name",

@@ -2,8 +2,8 @@
 
 Every page is opened from its file, in a wide and a narrow window, light and dark. Errors of the console,
 requests to other hosts, files and anchors that are not there, pages that are heavy to load or wider than the
-window, tables whose last column is hidden, controls that do nothing, and what stops readers who do not see:
-see `page_checks.js`.
+window, tables whose last column and cells whose lines are hidden, controls that do nothing, and what stops
+readers who do not see: see `page_checks.js`.
 """
 
 import json
@@ -107,6 +107,7 @@ def check_page(tab: Tab, site: Path, name: str, loads: dict[str, int] | None = N
         options = {
             "width": width,
             "structure": first and text_page,
+            "code": first,
             "described": text_page and not name.startswith(SMALL_PAGES),
             "controls": not dark and text_page,
         }

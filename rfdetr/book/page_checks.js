@@ -34,6 +34,16 @@
     if (hidden > 1) say(`a table's last column is hidden by ${hidden} px: ${short(last)} in ${short(table)}`);
   }
 
+  if (options.code) {
+    const folded = [...article.querySelectorAll("details:not([open])")];
+    for (const box of folded) box.open = true;
+    for (const code of article.querySelectorAll("div.cell_input pre")) {
+      const hidden = code.scrollWidth - code.clientWidth;
+      if (hidden > 1) say(`a code cell's lines are hidden by ${hidden} px: ${short(code)}`);
+    }
+    for (const box of folded) box.open = false;
+  }
+
   // ---- what axe calls serious, where this site could have it ----
   const name = (node) => [
     node.getAttribute("aria-label"), node.title, node.textContent, node.getAttribute("alt"),

@@ -1,4 +1,4 @@
-"""The four sizes at which every chapter runs. One place, so that no chapter has sizes of its own."""
+"""The five sizes at which every chapter runs. One place, so that no chapter has sizes of its own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
