@@ -1,5 +1,7 @@
 """Chapters 09, F, G and I: their tables, and their pages with a whole, a partial and no kept benchmark."""
 
+from dataclasses import replace
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -66,6 +68,14 @@ def test_tables_have_what_there_is(whole):
     assert {"N", "S", "M"} <= set(means) and (means["domains"] == len(DOMAINS)).all()
     assert means.loc["nas", "N"] < means.loc["nas", "M"]
     assert means.loc["nas_tuned", "S"] - means.loc["nas", "S"] == pytest.approx(GAIN["nas_tuned"])
+    # Made on other domains, a mean stands beside that of the searched networks there.
+    tests = whole.tables["tests"]
+    easy = tests[(tests["kind"] == "nas") & tests["domain"].isin(DOMAINS[:2]) & (tests["seed"] == 0)]
+    rare = easy.assign(kind="nas_tuned", AP=easy["AP"] + 0.1)
+    mixed = replace(whole, tables={"tests": pd.concat([tests[tests["kind"] != "nas_tuned"], rare])})
+    row = ch09_tables.by_target(mixed).set_index("kind").loc["nas_tuned"]
+    assert row["domains"] == 2 and row["mean"] - row["searched"] == pytest.approx(0.1)
+    assert row["searched"] == pytest.approx(easy["AP"].mean())
     some = ch09_tables.per_domain(study(DOMAINS[:2], ("nas", "fixed")))
     assert list(some) == ["domain", "fixed", "nas", "seeds"] and some["seeds"].tolist() == [1, 1]
     gone = without(whole, "raccoon")

@@ -57,14 +57,28 @@ def per_domain(result: "Kept") -> "pd.DataFrame":
 def by_target(result: "Kept") -> "pd.DataFrame":
     """Mean AP over domains, one row per kind and one column per target, as Table 4 has sizes; `domains` is
     how many there are of each.
+
+    Kinds may have been made on different domains and seeds, and then their means say nothing beside each
+    other. So each has its mean over the targets (`mean`) beside that of the searched networks on the very
+    domains and seeds that the kind has, too (`searched`; NaN where there are none).
     """
-    found = analysis.averages(result.tables["tests"])
+    tests = result.tables["tests"]
+    found = analysis.averages(tests)
     found = found[found["kind"].isin(KINDS)]
     wide = found.pivot(index="kind", columns="target", values="AP")
     wide = wide[[target for target in result.record["limits"] if target in wide]]
-    counts = found.groupby("kind")["domains"].min()
-    wide = wide.join(counts).loc[[kind for kind in KINDS if kind in wide.index]].reset_index()
+    wide = wide.join(found.groupby("kind")["domains"].min()).join(_beside_searched(tests))
+    wide = wide.loc[[kind for kind in KINDS if kind in wide.index]].reset_index()
     return wide.assign(network=wide["kind"].map(KINDS))
+
+
+def _beside_searched(tests: "pd.DataFrame") -> "pd.DataFrame":
+    """By kind: `mean` AP over domains, and of `searched` where both were tested."""
+    keys = ["domain", "seed", "target"]
+    searched = tests[tests["kind"] == "nas"].drop_duplicates(keys).set_index(keys)["AP"]
+    both = tests.join(searched.rename("searched"), on=keys).dropna(subset="searched")
+    domains = both.groupby(["kind", "domain"])[["AP", "searched"]].mean()
+    return domains.groupby("kind").mean().rename(columns={"AP": "mean"})
 
 
 def answers(result: "Kept") -> "pd.DataFrame":
