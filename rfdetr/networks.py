@@ -12,8 +12,18 @@ if TYPE_CHECKING:
     from rfdetr.model.detector import RFDETR
 
 RANDOM = "random:"
-EXPORTED = (".onnx", ".engine", ".plan", ".xml")
-"""Endings of files that hold one sub-network for a runtime."""
+EXPORTED = {".onnx": "onnxruntime", ".engine": "tensorrt", ".plan": "tensorrt", ".xml": "openvino"}
+"""Endings of files that hold one sub-network -> the runtime that they are run with, if no other is named."""
+
+
+def is_exported(target: str | Path) -> bool:
+    """Whether this names an exported file, by its ending."""
+    return Path(target).suffix.lower() in EXPORTED
+
+
+def runtime_for(target: str | Path) -> str:
+    """The runtime of an exported file by its ending; ONNX Runtime for whatever else there is."""
+    return EXPORTED.get(Path(target).suffix.lower(), EXPORTED[".onnx"])
 
 
 def load(source: str | Path, categories: str | None = None) -> "RFDETR":
@@ -47,11 +57,10 @@ def open_network(target: str | Path, categories: str | None = None) -> "RFDETR":
 
 def _open(target: str | Path) -> "RFDETR":
     name, path = str(target), Path(target)
-    if path.suffix in EXPORTED:
-        takers = "predict, evaluate and benchmark take" if path.suffix == ".onnx" else "benchmark takes"
+    if is_exported(path):
         raise UserError(
-            f"{path} is an exported file, not a network: {takers} it (in Python rfdetr.load_exported); for"
-            " anything else give the network that it was exported from"
+            f"{path} is an exported file, not a network: predict, evaluate and benchmark take it (in Python"
+            " rfdetr.load_exported); for anything else give the network that it was exported from"
         )
     if path.exists():
         from rfdetr.training.checkpoint import model_from_checkpoint

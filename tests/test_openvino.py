@@ -5,20 +5,25 @@ import types
 
 import numpy as np
 import pytest
-from lab_fixtures import exported, network
+from lab_fixtures import ARCH, exported, network
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 pytest.importorskip("nncf", reason="the extra openvino is not installed")
 
+from PIL import Image
+
+import rfdetr
 from rfdetr.benchmark.inputs import image_inputs, random_inputs
 from rfdetr.benchmark.lab import benchmark_command
 from rfdetr.benchmark.latency import time_artifact
 from rfdetr.benchmark.records import JointRecord
 from rfdetr.benchmark.runtimes import load_runtime
 from rfdetr.benchmark.runtimes.openvino import _REST, as_built, types_of
+from rfdetr.cli import main
 from rfdetr.data.scenes import scenes
 from rfdetr.errors import UserError
 from rfdetr.export.artifact import load_artifact
+from rfdetr.export.formats import write
 from rfdetr.export.int8 import to_int8
 
 
@@ -86,6 +91,33 @@ def test_words_for_precisions(layers, word) -> None:
     made = [layer(*name.split()) for name, count in layers.items() for _ in range(count)]
     executed = types.SimpleNamespace(get_ops=lambda: made)
     assert as_built(types_of(executed), types_of(executed, _REST)) == word
+
+
+@pytest.mark.parametrize("kind", ["exported", "quantised"])
+def test_the_two_files_of_a_model_are_enough_for_every_command(kind, quantised, tmp_path, capsys) -> None:
+    if kind == "exported":
+        file = tmp_path / "made" / "tiny.xml"
+        file.parent.mkdir()
+        write(network(True), ARCH, file, "openvino")
+    else:
+        file = quantised.file
+    for suffix in (".xml", ".bin"):
+        (tmp_path / "alone").with_suffix(suffix).write_bytes(file.with_suffix(suffix).read_bytes())
+    alone = tmp_path / "alone.xml"
+    read, source = load_artifact(alone), load_artifact(file)
+    assert read.metadata == source.metadata and read.categories is not None and read.sha256 == source.sha256
+    assert (read.inputs, read.outputs) == (source.inputs, source.outputs)
+    Image.new("RGB", (60, 50), "teal").save(tmp_path / "photo.png")
+    assert main(["predict", str(alone), str(tmp_path / "photo.png"), "--threshold", "0"]) == 0
+    found = rfdetr.load_exported(alone).predict_one(tmp_path / "photo.png", 0.0)
+    said = capsys.readouterr().out
+    assert f"photo.png: {len(found.scores)} objects" in said and f"  {found.names[0]} " in said
+    assert main(["evaluate", str(alone), "--data", "digits", "--split", "val"]) == 0
+    assert main(["benchmark", str(alone), "--samples", "2", "--pause", "0"]) == 0
+    assert "openvino" in capsys.readouterr().out
+    alone.with_suffix(".bin").unlink()
+    assert main(["predict", str(alone), str(tmp_path / "photo.png")]) == 2
+    assert "alone.bin, which is not beside it" in capsys.readouterr().err
 
 
 def test_a_quantised_file_is_an_artifact_of_its_own(quantised, tmp_path) -> None:

@@ -16,7 +16,7 @@ from rfdetr.export.artifact import Artifact, load_artifact
 from rfdetr.model.detections import Detections
 from rfdetr.model.outputs import Output, Prediction
 from rfdetr.model.predict import Options, detect, only
-from rfdetr.networks import named_categories
+from rfdetr.networks import named_categories, runtime_for
 from rfdetr.provenance import environment, utc_now
 
 if TYPE_CHECKING:
@@ -96,12 +96,14 @@ class ArtifactModel:
 
 
 def load_exported(
-    path: str | Path, runtime: str = "onnxruntime", *, categories: str | None = None, **options: Any
+    path: str | Path, runtime: str | None = None, *, categories: str | None = None, **options: Any
 ) -> ArtifactModel:
     """An exported file, ready to predict: `load_exported("model.onnx").predict("photo.jpg")`.
 
-    path        an ONNX file that `export` wrote, or an engine with the description beside it
-    runtime     see `rfdetr.benchmark.runtimes`; options: of that runtime, for example threads
+    path        an ONNX file or an OpenVINO model (.xml and .bin) that `export` wrote, or a TensorRT engine
+                with the description beside it
+    runtime     see `rfdetr.benchmark.runtimes`; None: by the file's ending (ONNX Runtime, OpenVINO,
+                TensorRT). options: of that runtime, for example threads
     categories  what its classes are, where the file does not say it: "coco", or a JSON file that lists them
 
     It can be given to `rfdetr.evaluate`, too. Raises UserError for a file that is missing, damaged, or of
@@ -110,7 +112,7 @@ def load_exported(
     artifact = load_artifact(path)
     if categories is not None:
         artifact = artifact.with_categories(named_categories(categories, artifact.num_classes))
-    return ArtifactModel(load_runtime(runtime, artifact, **options))
+    return ArtifactModel(load_runtime(runtime or runtime_for(path), artifact, **options))
 
 
 def evaluate_artifact(

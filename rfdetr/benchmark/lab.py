@@ -22,7 +22,7 @@ from rfdetr.benchmark.runtimes.base import Runtime
 from rfdetr.errors import UserError
 from rfdetr.evaluation.classes import to_data_labels
 from rfdetr.export.artifact import Artifact, load_artifact
-from rfdetr.networks import named_categories, open_network
+from rfdetr.networks import is_exported, named_categories, open_network
 from rfdetr.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def open_runtime(
     categories what the classes are, where the target does not say it (`rfdetr.networks.named_categories`)
     evaluated  what the runtime is evaluated on later; UserError before the work when the classes do not fit
     """
-    is_file = target.endswith((".onnx", ".engine", ".plan", ".xml"))
+    is_file = is_exported(target)
     if is_file and runtime in TORCH_RUNTIMES:
         raise UserError(f"{runtime} runs networks, not {target}; use --runtime {FILE_RUNTIMES[0]}")
     if is_file and arch is not None:

@@ -8,7 +8,7 @@ import typer
 from rfdetr.cli.arguments import Categories, Knobs, Weights, check_counts, chosen_arch
 from rfdetr.errors import UserError
 from rfdetr.files import check_folder, check_target
-from rfdetr.networks import open_network
+from rfdetr.networks import open_network, runtime_for
 
 PRECISION_HELP = (
     "fp32, or what the runtime can: fp16 (the default of tensorrt), tf32 (tensorrt), bf16 (openvino, torch),"
@@ -72,17 +72,17 @@ def export(
 
 def benchmark(
     target: Annotated[
-        str, typer.Argument(help="An .onnx or .engine file, a checkpoint, nano, or random:nano.")
+        str, typer.Argument(help="An .onnx, .xml or .engine file, a checkpoint, nano, or random:nano.")
     ],
     runtime: Annotated[
-        str,
+        str | None,
         typer.Option(
             help=(
                 "onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt, openvino, tensorrt, torch,"
-                " torch-compile, torch-cudagraph"
+                " torch-compile, torch-cudagraph; default: the file's, or onnxruntime."
             )
         ),
-    ] = "onnxruntime",
+    ] = None,
     protocol: Annotated[
         list[str] | None, typer.Option(help="buffered (default), sustained, rate; may be repeated.")
     ] = None,
@@ -114,7 +114,7 @@ def benchmark(
         check_target(out)
     benchmark_command(
         target,
-        runtime,
+        runtime or runtime_for(target),
         protocol or ["buffered"],
         arch,
         precision,

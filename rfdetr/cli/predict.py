@@ -8,7 +8,7 @@ import typer
 
 from rfdetr.cli.arguments import Categories, Knobs, chosen_arch
 from rfdetr.errors import UserError
-from rfdetr.networks import open_network
+from rfdetr.networks import is_exported, open_network
 
 if TYPE_CHECKING:
     from rfdetr.model.detections import Detections
@@ -20,8 +20,8 @@ def predict(
         str,
         typer.Argument(
             help=(
-                "A checkpoint.pt of `train` or its folder, an exported .onnx file, a published name such as"
-                " nano, or nano:FILE."
+                "A checkpoint.pt of `train` or its folder, an exported file (.onnx, .xml, .engine), a"
+                " published name such as nano, or nano:FILE."
             )
         ),
     ],
@@ -77,7 +77,7 @@ def predict(
 def _open(
     weights: str, arch: str | None, categories: str | None, files: list[Path], options: "Options"
 ) -> "Iterator[Detections]":
-    if weights.lower().endswith(".onnx"):
+    if is_exported(weights):
         from rfdetr.benchmark.accuracy import load_exported
 
         if arch is not None:

@@ -18,7 +18,7 @@ from rfdetr.cli.arguments import (
     shown,
 )
 from rfdetr.errors import UserError
-from rfdetr.networks import open_network
+from rfdetr.networks import is_exported, open_network
 
 if TYPE_CHECKING:
     from rfdetr.data.dataset import DetectionDataset
@@ -173,7 +173,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Also write the numbers to this JSON file.")] = None,
     skip_missing: SkipMissing = False,
 ) -> None:
-    """COCO average precision of one sub-network, or of an ONNX file, on a dataset."""
+    """COCO average precision of one sub-network, or of an exported file, on a dataset."""
     from rfdetr.evaluation.coco import evaluate as run
     from rfdetr.files import check_target, write_json
     from rfdetr.training.evaluations import empty_masks, filled_share
@@ -181,7 +181,7 @@ def evaluate(
     check_counts(batch_size=batch_size)
     if out is not None:
         check_target(out)
-    if weights.lower().endswith(".onnx"):
+    if is_exported(weights):
         from rfdetr.benchmark.accuracy import load_exported
 
         if arch is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rfdetr.arch import Arch
 from rfdetr.data.categories import CategoryMap
 from rfdetr.errors import UserError
+from rfdetr.export import openvino_files
 from rfdetr.files import sha256_file, write_json
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Artifact:
-    """An ONNX file (`format` "onnx"), a TensorRT engine ("engine"), a quantised OpenVINO model ("openvino")
-    or a network in memory ("torch", path None).
+    """An ONNX file (`format` "onnx"), a TensorRT engine ("engine"), an OpenVINO model ("openvino") or a
+    network in memory ("torch", path None).
 
     `sha256` names the file's content; latency and accuracy may be joined only if it is the same
     (`rfdetr.benchmark.records.join`). `metadata` holds texts: arch, categories (JSON), preset, source_sha256,
@@ -131,11 +132,11 @@ def _specs(values: Any) -> tuple[TensorSpec, ...]:
 
 
 def load_artifact(path: str | Path) -> Artifact:
-    """Read an ONNX file, or a TensorRT engine or a quantised OpenVINO model (.xml and .bin) with its `.json`
-    description beside it.
+    """Read an ONNX file, an OpenVINO model (.xml and .bin), or a TensorRT engine with its `.json` description
+    beside it.
 
     A graph whose weights are in other files is named by the content of all of them. Raises UserError when the
-    file, or one that holds its weights, is missing, or when it is neither kind.
+    file, or one that holds its weights, is missing, or when it is none of these kinds.
     """
     path = Path(path)
     if not path.is_file():
@@ -215,15 +216,19 @@ def describe(
 
 def _load_described(path: Path) -> Artifact:
     description = path.with_suffix(path.suffix + ".json")
-    if not description.is_file():
+    if description.is_file():
+        values = json.loads(description.read_text(encoding="utf-8"))
+        sha256 = _content_sha256(path)
+        if values["sha256"] != sha256:
+            raise UserError(f"{description} describes another file than {path}; make the file again")
+    elif path.suffix == ".xml":
+        sha256 = _content_sha256(path)
+        values = openvino_files.read(path)
+    else:
         raise UserError(
-            f"{path} has no description {description.name} beside it: engines and quantised models of this"
-            " package have one; make the file here (python -m rfdetr benchmark, or search)"
+            f"{path} has no description {description.name} beside it: engines of this package have one; make"
+            " the file here (python -m rfdetr export, benchmark, or search)"
         )
-    values = json.loads(description.read_text(encoding="utf-8"))
-    sha256 = _content_sha256(path)
-    if values["sha256"] != sha256:
-        raise UserError(f"{description} describes another file than {path}; make the file again")
     return Artifact(
         path=path,
         sha256=sha256,
@@ -238,5 +243,9 @@ def _content_sha256(path: Path) -> str:
     second = _DESCRIBED[path.suffix][1]
     if not second:
         return sha256_file(path)
+    if not path.with_suffix(second).is_file():
+        raise UserError(
+            f"the weights of {path} are in {path.stem}{second}, which is not beside it: copy it there"
+        )
     digests = [sha256_file(path.with_suffix(suffix)) for suffix in (path.suffix, second)]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()

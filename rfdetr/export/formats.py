@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rfdetr.arch import Arch
-from rfdetr.errors import UserError
+from rfdetr.export import openvino_files
 from rfdetr.export.onnx import export_onnx
 from rfdetr.export.published import export_published_io, write_published, write_transformers
 from rfdetr.files import sha256_file
@@ -45,18 +45,10 @@ def write(model: RFDETR, arch: Arch, path: Path, form: str, io: str = "own", **o
 
 
 def _openvino(model: RFDETR, arch: Arch, path: Path, **options: Any) -> str:
-    """An OpenVINO model (.xml and .bin), FP32; the ONNX file it is made from stays beside it, with the
-    metadata.
+    """An OpenVINO model (.xml and .bin), FP32; with the metadata; the ONNX file it is made from stays
+    beside it.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise UserError(
-            "--format openvino needs OpenVINO: pip install 'rf-detr-nas-companion[openvino]'"
-        ) from error
+    openvino = openvino_files.load_openvino()
     artifact = export_onnx(model, arch, path.with_suffix(".onnx"), **options)
-    converted = openvino.convert_model(str(artifact.file))
-    for name, value in artifact.metadata.items():
-        converted.set_rt_info(value, ["rfdetr", name])
-    openvino.save_model(converted, str(path), compress_to_fp16=False)
+    openvino_files.save(openvino.convert_model(str(artifact.file)), path, artifact.metadata)
     return f"{path}\nsha256 {sha256_file(path)}\nmade from {artifact.path}"

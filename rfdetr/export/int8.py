@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from rfdetr.errors import UserError
+from rfdetr.export import openvino_files
 from rfdetr.export.artifact import Artifact, describe, load_artifact
 from rfdetr.export.fp16 import coordinate_nodes
 
@@ -92,17 +93,14 @@ def to_int8(
             ignored_scope=ignored,
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    openvino.save_model(quantised, str(path), compress_to_fp16=False)
-    describe(
-        path,
-        artifact,
-        {
-            "precision": "int8",
-            "fp32_sha256": artifact.sha256,
-            "calibration_images": str(sum(len(next(iter(feed.values()))) for feed in inputs)),
-            "kept_in_fp32": json.dumps(sorted(keep)),
-            "nncf": nncf.__version__,
-            **(metadata or {}),
-        },
-    )
+    about = {
+        "precision": "int8",
+        "fp32_sha256": artifact.sha256,
+        "calibration_images": str(sum(len(next(iter(feed.values()))) for feed in inputs)),
+        "kept_in_fp32": json.dumps(sorted(keep)),
+        "nncf": nncf.__version__,
+        **(metadata or {}),
+    }
+    openvino_files.save(quantised, path, {**artifact.metadata, **about})
+    describe(path, artifact, about)
     return load_artifact(path)

@@ -13,6 +13,7 @@ import numpy as np
 from rfdetr.benchmark.runtimes.base import Arrays, Runtime, RuntimeInfo
 from rfdetr.errors import UserError
 from rfdetr.export.artifact import Artifact
+from rfdetr.export.openvino_files import load_openvino
 from rfdetr.provenance import cpu_name
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32", "int8+bf16": "bf16"}
@@ -31,15 +32,6 @@ _REST = ("MVN", "RMS", "Eltwise", "Softmax", "Reduce", "Subgraph", "Math")
 _TYPES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8"}
 
 
-def load_openvino() -> Any:
-    """The module `openvino`. Raises UserError naming the extra when it is missing."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise UserError("this needs OpenVINO: pip install 'rf-detr-nas-companion[openvino]'") from error
-    return openvino
-
-
 def check_processor(precision: str) -> None:
     """UserError when products cannot run in this precision on this processor, by OpenVINO's own list."""
     able = set(load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
@@ -53,7 +45,7 @@ def check_processor(precision: str) -> None:
 
 
 class OpenVinoRuntime(Runtime):
-    """An ONNX file, or a quantised model of `rfdetr.export.int8`, compiled for this processor."""
+    """An ONNX file or an OpenVINO model, compiled for this processor."""
 
     def __init__(self, artifact: Artifact, request: Any, info: RuntimeInfo) -> None:
         self.artifact, self.info = artifact, info
