@@ -118,7 +118,7 @@ def test_another_precision_decides_and_is_handed_over(data, tmp_path, capsys):
         # ONNX Runtime computes most of an FP16 file in FP32, and the card says so.
         assert deployed["precision"] == "mixed"
         card = (found.path("export") / entry["file"]).with_suffix(".md").read_text(encoding="utf-8")
-        assert deployed["file"] in card and "executed in mixed" in card
+        assert f"rfdetr predict {deployed['file']} photo.jpg" in card and "executed in mixed" in card
     assert "executed in mixed" in capsys.readouterr().out
     assert "test, run in fp16" in (out / "report.html").read_text(encoding="utf-8")
 

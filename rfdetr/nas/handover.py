@@ -110,9 +110,13 @@ def card(artifact: Artifact, entry: Mapping[str, Any], about: Mapping[str, Any])
         mean=MEAN,
         std=STD,
     )
+    files = dict.fromkeys(
+        [artifact.file.name, *([entry["deployed"]["file"]] if entry.get("deployed") else [])]
+    )
+    commands = " or ".join(f"`python -m rfdetr predict {name} photo.jpg --out pictures`" for name in files)
     return (
         f"# {artifact.file.stem}\n\n| | |\n| --- | --- |\n{table}\n\n## Use\n\n"
-        f"With this package: `python -m rfdetr predict {artifact.file.name} photo.jpg --out pictures`\n\n"
+        f"With this package: {commands}\n\n"
         f"Without it:\n\n```python\n{code}```\n"
     )
 
