@@ -45,8 +45,8 @@ def write(model: RFDETR, arch: Arch, path: Path, form: str, io: str = "own", **o
 
 
 def _openvino(model: RFDETR, arch: Arch, path: Path, **options: Any) -> str:
-    """An OpenVINO model (.xml and .bin), FP32; with the metadata; the ONNX file it is made from stays
-    beside it.
+    """An OpenVINO model (.xml and .bin) in FP32 with the metadata; the ONNX file it is made from stays beside
+    it.
     """
     openvino = openvino_files.load_openvino()
     artifact = export_onnx(model, arch, path.with_suffix(".onnx"), **options)
