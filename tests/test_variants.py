@@ -177,6 +177,14 @@ def test_a_study_is_shown_in_part_as_well():
     more = kept_runs({("uniform", "cost"): 2, ("sandwich", "cost"): 2}, (1.0, 0.5))
     assert "multiples of the recipe's: 0.5, 1. A row" in reading.words(more)
     assert (reading.shown(more)["rate"] == 1).all()
+    # Beside each other are rates of the same seeds alone.
+    more.loc[(more["rate"] == 0.5) & (more["rule"] == "sandwich"), "AP"] += 0.2
+    rates = reading.by_rate(more).set_index("variant")
+    assert list(rates) == ["× 0.5", "× 1", "seeds"] and (rates["seeds"] == 1).all()
+    assert rates.loc["uniform", ["× 0.5", "× 1"]].tolist() == pytest.approx([0.5, 0.5])
+    assert rates["× 0.5"].max() == pytest.approx(0.7) and rates["× 0.5"].idxmax().startswith("sandwich")
+    assert reading.by_rate(part) is None and reading.by_rate(made({"uniform": (0.5,)})) is None
+    assert reading.by_rate(more[(more["rate"] == 1) | (more["seed"] > 0)]) is None
 
 
 def test_a_study_of_the_time_before_rates_varied():

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rfdetr.experiments.ch04_sampling_study import at_best_rate, summary
+from rfdetr.experiments.ch04_variants import GROUPS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +68,27 @@ def words(runs: "pd.DataFrame", missing: Sequence[str] = ()) -> str:
             " `python -m rfdetr results sampling-study` goes on with them."
         )
     return text
+
+
+def by_rate(runs: "pd.DataFrame") -> "pd.DataFrame | None":
+    """Mean AP on the test scenes over the thirds of the settings, one row per way of drawing and one column
+    per learning rate (`× 0.5`), over the seeds that all of these have (`seeds`).
+
+    Ways of drawing for which one rate was tried are left out; None where that are all, or no seed is shared.
+    """
+    if "rate" not in runs:
+        return None
+    thirds = runs[runs["group"].isin(GROUPS)]
+    several = thirds.groupby("variant")["rate"].transform("nunique") > 1
+    thirds = thirds[several]
+    cells = thirds.groupby(["variant", "rate"])["seed"].unique()
+    shared = set.intersection(*map(set, cells)) if len(cells) else set()
+    if not shared:
+        return None
+    both = thirds[thirds["seed"].isin(shared)]
+    wide = both.pivot_table(index="variant", columns="rate", values="AP", aggfunc="mean", sort=False)
+    wide = wide.sort_index(axis="columns").rename(columns=lambda rate: f"× {rate:g}")
+    return wide.assign(seeds=len(shared)).reset_index()
 
 
 def steps_words(runs: "pd.DataFrame") -> str:
