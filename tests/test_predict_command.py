@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,20 @@ def test_a_copied_file_is_enough(tmp_path):
     file = tmp_path / "elsewhere.onnx"
     shutil.copy(exported().file, file)
     assert main(["predict", str(file), str(picture(tmp_path / "a.png"))]) == 0
+
+
+def test_what_a_file_of_another_runtime_needs_is_said(tmp_path, capsys, monkeypatch):
+    photo = str(picture(tmp_path / "a.png"))
+    model = tmp_path / "net.xml"
+    model.write_text("<net/>")
+    assert main(["predict", str(model), photo]) == 2
+    assert "net.bin, which is not beside it" in capsys.readouterr().err
+    model.with_suffix(".bin").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert main(["evaluate", str(model), "--data", "digits"]) == 2
+    assert "[openvino]" in capsys.readouterr().err
+    (tmp_path / "net.engine").write_bytes(b"")
+    assert main(["predict", str(tmp_path / "net.engine"), photo]) == 2
+    assert "no description net.engine.json" in capsys.readouterr().err
+    assert main(["predict", str(model), photo, "--arch", TINY_ARCH.id]) == 2
+    assert "already is one sub-network" in capsys.readouterr().err

@@ -5,10 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+import torch
 from fake_cuda import Device
 from fake_tensorrt import Flags, TacticSource, install
 from onnx import TensorProto, helper
 
+import rfdetr
 from rfdetr.benchmark.latency import time_artifact
 from rfdetr.benchmark.runtimes import tensorrt_build
 from rfdetr.benchmark.runtimes.tensorrt import TensorRTRuntime
@@ -65,6 +67,15 @@ def test_outputs_and_times_come_from_the_engine(monkeypatch, tmp_path, graph, ve
         assert record.sha256 == engine.sha256 != graph.sha256
     assert not gpu.memory and not gpu.queues
     assert bool(gpu.launched) is cuda_graph
+
+
+def test_an_engine_predicts_by_its_file_alone(monkeypatch, tmp_path, graph) -> None:
+    install(monkeypatch, Device())
+    tensorrt_build.build_engine(graph, tmp_path / "g.engine")
+    model = rfdetr.load_exported(tmp_path / "g.engine")
+    assert model.runtime.info.runtime == "tensorrt" and str(model.arch) == "r64-p8-w2-d2-q10"
+    pictures = torch.rand(3, 3, 4, 4)
+    assert torch.equal(model(pictures).encoder.logits, pictures * 2)
 
 
 def test_old_outputs_are_not_changed_by_the_next_pass(monkeypatch, tmp_path, graph) -> None:
