@@ -41,3 +41,22 @@ def test_what_can_be_opened_is_listed(target) -> None:
     with pytest.raises(UserError) as error:
         networks.open_network(target)
     assert all(name in str(error.value) for name in PRESETS)
+
+
+def test_weights_of_the_published_package_are_told_how_to_be_given(tmp_path) -> None:
+    import argparse
+
+    from safetensors.torch import save_file
+
+    torch.save({"model": {}, "args": argparse.Namespace(lr=1)}, tmp_path / "weights.pth")
+    torch.save({"model": {}}, tmp_path / "plain.pth")
+    (tmp_path / "folder").mkdir()
+    save_file({"a": torch.zeros(1)}, tmp_path / "folder" / "model.safetensors")
+    for target in ("weights.pth", "plain.pth", "folder", "folder/model.safetensors"):
+        with pytest.raises(UserError) as error:
+            networks.open_network(tmp_path / target)
+        assert f"nano:{tmp_path / target}" in str(error.value)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError) as error:
+        networks.open_network(tmp_path / "empty")
+    assert "nano:" not in str(error.value)

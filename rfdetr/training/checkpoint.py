@@ -90,19 +90,21 @@ def load_checkpoint(
     if not path.is_file():
         raise UserError(
             f"there is no checkpoint {path}: give the path of a checkpoint.pt that `train` has written"
+            + (
+                _published(path.parent)
+                if path.parent.is_dir() and any(path.parent.glob("*.safetensors"))
+                else ""
+            )
         )
     try:
         content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # a damaged file can break the reader in any way
         raise UserError(
             f"cannot read {path}: it is truncated or no checkpoint of this package; restore it from a copy or"
-            " train again"
+            f" train again{_published(path)}"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(
-            f"{path} is no training checkpoint of this package; published weights are read with"
-            " rfdetr.load_official"
-        )
+        raise UserError(f"{path} is no training checkpoint of this package{_published(path)}")
     if content.get("version") != VERSION:
         raise UserError(
             f"{path} has checkpoint version {content.get('version')}, this package reads version {VERSION}"
@@ -116,6 +118,11 @@ def load_checkpoint(
     if expect is not None:
         check_same("network", path, checkpoint.model, expect)
     return checkpoint
+
+
+def _published(path: Path) -> str:
+    """How weights of the published package are given instead, as the end of a message."""
+    return f"; weights of the published package are given with their configuration, such as nano:{path}"
 
 
 def _sizes(values: dict[str, Any], origin: dict[str, Any]) -> ModelConfig:
