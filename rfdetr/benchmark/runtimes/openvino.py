@@ -73,7 +73,7 @@ class OpenVinoRuntime(Runtime):
         if quantised != precision.startswith("int8"):
             raise UserError(
                 f"{artifact.name} is a file of {artifact.precision}, which cannot run as {precision}: name"
-                " the network or its float32 file, and it is converted"
+                " the network or its float32 ONNX file, and it is converted"
             )
         if threads < 1:
             raise UserError(f"threads must be at least 1, not {threads}")
