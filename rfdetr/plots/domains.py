@@ -35,17 +35,18 @@ def differences(df: "pd.DataFrame", label: str, axis_label: str, group: str = ""
         places = [
             lines.index(text) + (number - (len(groups) - 1) / 2) * 0.7 / len(groups) for text in rows[label]
         ]
-        axis.hlines(places, rows["low"], rows["high"], color=colour, linewidth=1.6)
+        # The line stands in the legend: whether a point is filled says something else.
+        axis.hlines(
+            places, rows["low"], rows["high"], color=colour, linewidth=1.6,
+            label=None if name is None else str(name),
+        )  # fmt: skip
         clear = (rows["low"] > 0) | (rows["high"] < 0)
         full = rows.get("resolved", clear)
         faces = [
             to_rgba(colour) if whole else _pale(colour) if part else to_rgba("white")
             for whole, part in zip(full, clear, strict=True)
         ]
-        axis.scatter(
-            rows["difference"], places, c=faces, edgecolors=colour, s=30, zorder=3,
-            label=None if name is None else str(name),
-        )  # fmt: skip
+        axis.scatter(rows["difference"], places, c=faces, edgecolors=colour, s=30, zorder=3)
     axis.axvline(0, color=COLOURS[6], linewidth=0.8)
     axis.set(xlabel=axis_label)
     axis.set_yticks(range(len(lines)), [str(line).replace("_", " ") for line in lines])
