@@ -110,15 +110,18 @@ def card(artifact: Artifact, entry: Mapping[str, Any], about: Mapping[str, Any])
         mean=MEAN,
         std=STD,
     )
-    files = dict.fromkeys(
-        [artifact.file.name, *([entry["deployed"]["file"]] if entry.get("deployed") else [])]
-    )
-    commands = " or ".join(f"`python -m rfdetr predict {name} photo.jpg --out pictures`" for name in files)
     return (
         f"# {artifact.file.stem}\n\n| | |\n| --- | --- |\n{table}\n\n## Use\n\n"
-        f"With this package: {commands}\n\n"
+        f"With this package: {_commands(artifact, entry)}\n\n"
         f"Without it:\n\n```python\n{code}```\n"
     )
+
+
+def _commands(artifact: Artifact, entry: Mapping[str, Any]) -> str:
+    """How the exported file predicts, and the one of the deployed precision where that is another."""
+    deployed = [entry["deployed"]["file"]] if entry.get("deployed") else []
+    names = dict.fromkeys([artifact.file.name, *deployed])
+    return " or ".join(f"`python -m rfdetr predict {name} photo.jpg --out pictures`" for name in names)
 
 
 def _cell(text: str) -> str:
