@@ -38,7 +38,7 @@ def differences(df: "pd.DataFrame", label: str, axis_label: str, group: str = ""
         # The line stands in the legend: whether a point is filled says something else.
         axis.hlines(
             places, rows["low"], rows["high"], color=colour, linewidth=1.6,
-            label=None if name is None else str(name),
+            label="" if name is None else str(name),
         )  # fmt: skip
         clear = (rows["low"] > 0) | (rows["high"] < 0)
         full = rows.get("resolved", clear)
