@@ -11,6 +11,7 @@ from rfdetr.arch import Arch, SearchSpace
 from rfdetr.errors import UserError
 
 if TYPE_CHECKING:
+    from rfdetr.benchmark.accuracy import ArtifactModel
     from rfdetr.data.dataset import DetectionDataset
     from rfdetr.model.detector import RFDETR
 
@@ -85,6 +86,15 @@ def with_knobs(base: SearchSpace, **given: str | None) -> SearchSpace:
     names = {field: field.replace("_", "-") for field in fields}
     values = {f: numbers(text, names[f]) if (text := given.get(f)) else getattr(base, f) for f in fields}
     return SearchSpace(**values)
+
+
+def exported_file(weights: str, arch: str | None, categories: str | None) -> "ArtifactModel":
+    """An exported file, ready to predict. UserError with --arch: the file is one sub-network already."""
+    from rfdetr.benchmark.accuracy import load_exported
+
+    if arch is not None:
+        raise UserError(f"{weights} already is one sub-network; --arch goes with a checkpoint or a name")
+    return load_exported(weights, categories=categories)
 
 
 def chosen_arch(model: "RFDETR", text: str | None) -> Arch:

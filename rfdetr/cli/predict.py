@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rfdetr.cli.arguments import Categories, Knobs, chosen_arch
-from rfdetr.errors import UserError
+from rfdetr.cli.arguments import Categories, Knobs, chosen_arch, exported_file
 from rfdetr.networks import is_exported, open_network
 
 if TYPE_CHECKING:
@@ -78,11 +77,7 @@ def _open(
     weights: str, arch: str | None, categories: str | None, files: list[Path], options: "Options"
 ) -> "Iterator[Detections]":
     if is_exported(weights):
-        from rfdetr.benchmark.accuracy import load_exported
-
-        if arch is not None:
-            raise UserError(f"{weights} already is one sub-network; --arch goes with a checkpoint or a name")
-        return load_exported(weights, categories=categories).predict_each(files, options)
+        return exported_file(weights, arch, categories).predict_each(files, options)
     model = open_network(weights, categories)
     return model.predict_each(files, chosen_arch(model, arch), options)
 

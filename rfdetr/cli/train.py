@@ -14,10 +14,10 @@ from rfdetr.cli.arguments import (
     check_counts,
     chosen_arch,
     chosen_data,
+    exported_file,
     open_data,
     shown,
 )
-from rfdetr.errors import UserError
 from rfdetr.networks import is_exported, open_network
 
 if TYPE_CHECKING:
@@ -182,11 +182,7 @@ def evaluate(
     if out is not None:
         check_target(out)
     if is_exported(weights):
-        from rfdetr.benchmark.accuracy import load_exported
-
-        if arch is not None:
-            raise UserError(f"{weights} already is one sub-network; --arch goes with a checkpoint or a name")
-        file = load_exported(weights, categories=categories)
+        file = exported_file(weights, arch, categories)
         dataset = _evaluated(chosen_data(None, data), split, skip_missing)
         result, name = run(file, dataset, batch_size=batch_size, progress=True), file.runtime.artifact.name
     else:

@@ -216,19 +216,16 @@ def describe(
 
 def _load_described(path: Path) -> Artifact:
     description = path.with_suffix(path.suffix + ".json")
-    if description.is_file():
-        values = json.loads(description.read_text(encoding="utf-8"))
-        sha256 = _content_sha256(path)
-        if values["sha256"] != sha256:
-            raise UserError(f"{description} describes another file than {path}; make the file again")
-    elif path.suffix == ".xml":
-        sha256 = _content_sha256(path)
-        values = openvino_files.read(path)
-    else:
+    described = description.is_file()
+    if not described and path.suffix != ".xml":
         raise UserError(
             f"{path} has no description {description.name} beside it: engines of this package have one; make"
             " the file here (python -m rfdetr export, benchmark, or search)"
         )
+    sha256 = _content_sha256(path)
+    values = json.loads(description.read_text(encoding="utf-8")) if described else openvino_files.read(path)
+    if described and values["sha256"] != sha256:
+        raise UserError(f"{description} describes another file than {path}; make the file again")
     return Artifact(
         path=path,
         sha256=sha256,

@@ -88,13 +88,9 @@ def load_checkpoint(
     """
     path = Path(path)
     if not path.is_file():
+        hint = _published(path.parent) if any(path.parent.glob("*.safetensors")) else ""
         raise UserError(
-            f"there is no checkpoint {path}: give the path of a checkpoint.pt that `train` has written"
-            + (
-                _published(path.parent)
-                if path.parent.is_dir() and any(path.parent.glob("*.safetensors"))
-                else ""
-            )
+            f"there is no checkpoint {path}: give the path of a checkpoint.pt that `train` has written{hint}"
         )
     try:
         content = torch.load(path, map_location=map_location, weights_only=True)
